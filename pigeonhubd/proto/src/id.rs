@@ -1,0 +1,177 @@
+//! 160-bit ids of hubs and peers, and the XOR distance between them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Bytes in an id.
+pub const ID_LEN: usize = 20;
+
+/// The id of a hub or a peer: 160 bits, written as 40 hexadecimal digits.
+///
+/// Compared as a number. The letter case in which an id was written is not
+/// part of it; [`Spelling`] keeps that.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Id(pub [u8; ID_LEN]);
+
+/// How far two ids are apart: their bitwise XOR, compared as a number
+/// (Maymounkov and Mazières, Kademlia, IPTPS 2002, section 2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Distance([u8; ID_LEN]);
+
+/// Why a text is not an id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an id is 40 hexadecimal digits")]
+pub struct ParseIdError;
+
+impl Id {
+    /// The XOR distance to `other`.
+    pub fn distance(&self, other: &Self) -> Distance {
+        let mut out = [0; ID_LEN];
+        for ((o, a), b) in out.iter_mut().zip(self.0).zip(other.0) {
+            *o = a ^ b;
+        }
+        Distance(out)
+    }
+
+    /// The first eight digits, for a log line that a person reads.
+    pub fn short(&self) -> String {
+        self.to_string().chars().take(8).collect()
+    }
+
+    /// The id folded to 64 bits, such that `fold(a ^ b) == fold(a) ^ fold(b)`.
+    pub fn fold(&self) -> u64 {
+        self.0.chunks(8).fold(0, |acc, chunk| {
+            let mut word = [0; 8];
+            for (w, c) in word.iter_mut().zip(chunk) {
+                *w = *c;
+            }
+            acc ^ u64::from_be_bytes(word)
+        })
+    }
+}
+
+impl FromStr for Id {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        Spelled::from_str(text).map(|spelled| spelled.id)
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Spelled::from(*self).fmt(f)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+            text.parse().map_err(serde::de::Error::custom)
+        } else {
+            Deserialize::deserialize(deserializer).map(Self)
+        }
+    }
+}
+
+/// Which digits of an id were written as capital letters: bit `i` for digit `i`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Spelling(u64);
+
+/// An id and the letter case in which its owner writes it.
+///
+/// Clients compare ids as strings, so a hub answers with their own spelling.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Spelled {
+    /// The id itself.
+    pub id: Id,
+    /// Its letter case.
+    pub spelling: Spelling,
+}
+
+impl From<Id> for Spelled {
+    fn from(id: Id) -> Self {
+        Self { id, spelling: Spelling::default() }
+    }
+}
+
+impl FromStr for Spelled {
+    type Err = ParseIdError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
+        if text.len() != 2 * ID_LEN {
+            return Err(ParseIdError);
+        }
+        let mut id = [0u8; ID_LEN];
+        let mut upper = 0u64;
+        for (i, c) in text.chars().enumerate() {
+            let digit = c.to_digit(16).ok_or(ParseIdError)?;
+            let byte = id.get_mut(i / 2).ok_or(ParseIdError)?;
+            *byte = (*byte << 4) | digit as u8;
+            if c.is_ascii_uppercase() {
+                upper |= 1 << i;
+            }
+        }
+        Ok(Self { id: Id(id), spelling: Spelling(upper) })
+    }
+}
+
+impl fmt::Display for Spelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0u8; 2 * ID_LEN];
+        let digits = self.id.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for (i, (out, digit)) in text.iter_mut().zip(digits).enumerate() {
+            let letter = if self.spelling.0 >> i & 1 == 1 { b'A' } else { b'a' };
+            *out = if digit < 10 { b'0' + digit } else { letter + digit - 10 };
+        }
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIXED: &str = "00aAbBcCdDeEfF0123456789abcdefABCDEF0123";
+
+    #[test]
+    fn spelling_survives_and_does_not_count() {
+        let spelled: Spelled = MIXED.parse().expect("an id");
+        assert_eq!(spelled.to_string(), MIXED);
+        assert_eq!(spelled.id, MIXED.to_lowercase().parse().expect("an id"));
+        assert_eq!(spelled.id.to_string(), MIXED.to_lowercase());
+    }
+
+    #[test]
+    fn what_is_not_forty_hex_digits_is_refused() {
+        for bad in ["", "00", &MIXED[1..], &format!("{MIXED}0"), &MIXED.replace('0', "g"), &"é".repeat(20)] {
+            assert_eq!(bad.parse::<Id>(), Err(ParseIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn folding_commutes_with_xor() {
+        let a: Id = MIXED.parse().expect("an id");
+        let b = Id([7; ID_LEN]);
+        assert_eq!(Id(a.distance(&b).0).fold(), a.fold() ^ b.fold());
+    }
+}

@@ -1,0 +1,198 @@
+//! What goes into a hub and what comes out.
+//!
+//! A *connection* is any pipe of whole messages: a WebSocket that was accepted
+//! or dialled, or a WebRTC data channel. The hub sees all three alike; what a
+//! connection is used for (a session, a link) is the hub's business.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+
+use crate::event::Event;
+
+/// One connection. The caller gives odd numbers to those it accepts, the hub
+/// even ones to those it asks for; a number is never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// What the caller tells the hub.
+#[derive(Clone, Debug)]
+pub enum Input<'a> {
+    /// A WebSocket was accepted. The caller reads nothing from it until
+    /// [`Output::Read`], so that nothing is lost while an older connection of
+    /// the same peer is probed.
+    Accepted {
+        /// An odd number, new.
+        conn: ConnId,
+        /// What the request said.
+        request: Request,
+    },
+    /// A WebSocket that [`Output::Dial`] asked for is open.
+    Dialled {
+        /// The connection.
+        conn: ConnId,
+        /// The far end's address, if it has one.
+        remote: Option<IpAddr>,
+    },
+    /// A WebSocket that [`Output::Dial`] asked for could not be opened. The connection is over.
+    DialFailed {
+        /// The connection.
+        conn: ConnId,
+        /// What a person should know about it.
+        error: String,
+    },
+    /// A text message came in.
+    Text {
+        /// The connection.
+        conn: ConnId,
+        /// The whole message.
+        text: &'a str,
+    },
+    /// A binary message came in.
+    Binary {
+        /// The connection.
+        conn: ConnId,
+        /// The whole message.
+        bytes: &'a [u8],
+    },
+    /// A WebSocket pong came in.
+    Pong {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connection of any kind is over, by whichever end's doing. The last
+    /// input about it; also sent after [`Output::Close`].
+    Closed {
+        /// The connection.
+        conn: ConnId,
+        /// Why.
+        reason: ClosedBy,
+    },
+    /// Our own session description for a channel: the offer if the hub asked
+    /// for one, else the answer.
+    ChannelDescription {
+        /// The channel.
+        conn: ConnId,
+        /// SDP text.
+        sdp: String,
+    },
+    /// Our own ICE candidate for a channel.
+    ChannelCandidate {
+        /// The channel.
+        conn: ConnId,
+        /// JSON text of an `RTCIceCandidateInit`.
+        candidate: String,
+    },
+    /// A data channel is open; from now on it carries binary messages.
+    ChannelOpen {
+        /// The channel.
+        conn: ConnId,
+    },
+    /// The time of [`crate::hub::Hub::poll_timeout`] has come.
+    Timer,
+    /// The operator wants this hub to leave.
+    Drain,
+}
+
+/// What an accepted WebSocket's request said.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The `peerId` of the query, decoded, as written.
+    pub peer_id: Option<String>,
+    /// Whether the query has `mesh=1`: a hub that speaks our mesh.
+    pub mesh: bool,
+    /// Where it came from.
+    pub remote: IpAddr,
+    /// The `Host` header, as `host:port`: how the far end reaches us.
+    pub host: Option<String>,
+}
+
+/// Which end closed a connection, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The far end closed it in order.
+    Remote {
+        /// The WebSocket close code; 1005 if there was none, 1000 for a data channel.
+        code: u16,
+        /// The reason it gave, if any.
+        reason: String,
+    },
+    /// It broke: reset, timed out, violated its protocol, or ICE failed.
+    Broken(String),
+    /// We closed it with [`Output::Close`].
+    Local,
+}
+
+/// What the hub asks the caller to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send a text message.
+    Text {
+        /// The connection.
+        conn: ConnId,
+        /// The whole message.
+        text: String,
+    },
+    /// Send a binary message, at most [`MAX_BINARY`] bytes. If the connection's
+    /// queue is full, drop it: whoever needs it sends it again.
+    Binary {
+        /// The connection.
+        conn: ConnId,
+        /// The whole message.
+        bytes: Bytes,
+    },
+    /// Send a WebSocket ping.
+    Ping {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Start reading an accepted WebSocket.
+    Read {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Send what was asked to be sent before, then close.
+    Close {
+        /// The connection.
+        conn: ConnId,
+        /// The WebSocket close code; a data channel has none.
+        code: u16,
+        /// For the far end to read; at most 123 bytes.
+        reason: String,
+    },
+    /// Open a WebSocket; ends in [`Input::Dialled`] or [`Input::DialFailed`].
+    Dial {
+        /// An even number, new.
+        conn: ConnId,
+        /// The whole `ws:` or `wss:` URL, query included.
+        url: String,
+    },
+    /// Open a WebRTC data channel and answer with its description and
+    /// candidates; ends in [`Input::ChannelOpen`] or [`Input::Closed`].
+    ChannelStart {
+        /// An even number, new.
+        conn: ConnId,
+        /// The far end's offer; without one, this end offers.
+        offer: Option<String>,
+    },
+    /// The far end's answer for a channel that this end offered.
+    ChannelAnswer {
+        /// The channel.
+        conn: ConnId,
+        /// SDP text.
+        sdp: String,
+    },
+    /// The far end's ICE candidate.
+    ChannelCandidate {
+        /// The channel.
+        conn: ConnId,
+        /// JSON text of an `RTCIceCandidateInit`.
+        candidate: String,
+    },
+    /// Something that a person would want to hear about.
+    Event(Event),
+}
+
+/// The largest binary message that a hub sends or takes, in bytes. It fits a
+/// data channel message of every WebRTC implementation we know.
+pub const MAX_BINARY: usize = 60 * 1024;

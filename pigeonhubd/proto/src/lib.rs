@@ -1,0 +1,23 @@
+//! The PeerPigeon hub protocol as plain state machines.
+//!
+//! Nothing in this crate opens a socket, reads a file or asks for the time:
+//! the caller feeds [`hub::Hub`] with inputs and the current [`time::Now`],
+//! then drains its outputs. Two hubs in one process are two values.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`id`] | 160-bit ids and the XOR distance between them |
+//! | [`time`] | the caller's clock, as a value |
+//! | [`io`] | what goes into a hub and what comes out |
+//! | [`event`] | what a person would want to hear about |
+//! | [`control`] | what `pigeonctl` asks and gets told |
+//! | [`settings`] | what a hub is told by its operator |
+
+pub mod control;
+pub mod event;
+pub mod hub;
+pub mod id;
+pub mod io;
+pub mod mesh;
+pub mod settings;
+pub mod time;

@@ -1,0 +1,3 @@
+//! The mesh between hubs.
+
+pub mod identity;
