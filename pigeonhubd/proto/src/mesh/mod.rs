@@ -1,3 +1,4 @@
 //! The mesh between hubs.
 
 pub mod identity;
+pub mod topology;
