@@ -1,4 +1,5 @@
 //! The mesh between hubs.
 
 pub mod identity;
+pub mod routes;
 pub mod topology;
