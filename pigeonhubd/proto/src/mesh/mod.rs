@@ -2,4 +2,5 @@
 
 pub mod identity;
 pub mod routes;
+pub mod stream;
 pub mod topology;
