@@ -1,0 +1,284 @@
+//! Where the hub differs from the JavaScript hub on purpose: one test for each,
+//! named after it. Three of them are shown elsewhere too: the XOR distance and
+//! the mesh's topology in the tests and the simulator of `pigeonhub-proto`,
+//! migration in `real_clients`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Closed, Ground, Hub, Plan, Raw, tcp_between, until_ok};
+
+const NETWORK: &str = "pigeons";
+
+fn id(digits: &str) -> String {
+    digits.repeat(40 / digits.len())
+}
+
+fn of_type<'a>(messages: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    messages.iter().filter(|message| message["type"] == kind).collect()
+}
+
+/// Two hubs that are linked and ready.
+fn two_hubs(ground: &Ground) -> (Hub, Hub) {
+    let first = Plan::first().start(ground);
+    let second = Plan::through([first.url().as_str()]).start(ground);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    (first, second)
+}
+
+#[test]
+fn from_peer_id_is_the_connections_id_and_not_what_the_client_says() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    let mut here = Raw::join(&first, &id("a1"), NETWORK);
+    let mut there = Raw::join(&second, &id("b2"), NETWORK);
+    here.wait_type("peer-discovered");
+    here.say(&json!({"type": "offer", "networkName": NETWORK, "targetPeerId": id("b2"), "fromPeerId": id("c3"), "data": 1}));
+    assert_eq!(there.wait_type("offer")["fromPeerId"], id("a1"));
+}
+
+#[test]
+fn announcing_is_hub_makes_nobody_a_hub() {
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    let mut victim = Raw::join(&hub, &id("a1"), NETWORK);
+    let mut pretender = Raw::connect(&hub, &id("b2"));
+    pretender.say(&json!({"type": "announce", "networkName": "pigeonhub-mesh",
+        "data": {"isHub": true, "port": 3001, "host": "127.0.0.1", "capabilities": ["signaling", "relay"]}}));
+    // A ghost, and a signal in the name of the ghost.
+    pretender.say(&json!({"type": "peer-discovered", "networkName": NETWORK, "fromPeerId": "system",
+        "data": {"peerId": id("dd"), "isHub": false}}));
+    pretender.say(&json!({"type": "offer", "networkName": NETWORK, "targetPeerId": id("a1"), "fromPeerId": id("dd"), "data": 1}));
+    let told = pretender.settle();
+    assert!(of_type(&told, "peer-discovered").is_empty(), "it learns no network's peers: {told:?}");
+    assert_eq!(victim.settle(), Vec::<Value>::new(), "the victim sees neither ghost nor signal");
+    let status = hub.status();
+    assert_eq!((status.known_hubs, status.remote_peers), (0, 0));
+}
+
+#[test]
+fn a_hub_with_another_key_is_turned_away() {
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    let mut victim = Raw::join(&hub, &id("a1"), NETWORK);
+    let stranger =
+        Plan::through([hub.url().as_str()]).home(&ground.folder().join("elsewhere")).start(&ground);
+    until_ok("both say that they do not belong together", || {
+        let events = (hub.events(), stranger.events());
+        let rejected = |events: &[&str]| events.contains(&"hubRejected");
+        if rejected(&events.0) && rejected(&events.1) { Ok(()) } else { Err(format!("{events:?}")) }
+    });
+    let mut ghost = Raw::join(&stranger, &id("b2"), NETWORK);
+    assert_eq!((ghost.settle(), victim.settle()), (Vec::new(), Vec::new()), "no peer crosses");
+    assert_eq!((hub.status().known_hubs, stranger.status().known_hubs), (0, 0));
+}
+
+#[test]
+fn a_reconnecting_client_takes_over_from_its_lingering_socket() {
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    let mut other = Raw::join(&hub, &id("b2"), NETWORK);
+    // Nobody reads it from here on, so it answers no probe: half-open, as far as the hub can tell.
+    let mut lingering = Raw::join(&hub, &id("a1"), NETWORK);
+    let mut back = Raw::join(&hub, &id("a1"), NETWORK);
+    other.offer(&id("a1"), NETWORK, &json!("after the reconnect"));
+    assert_eq!(back.wait_type("offer")["data"], "after the reconnect");
+    assert!(matches!(lingering.wait_closed(), Closed::With(1008, _)), "{:?}", lingering.wait_closed());
+}
+
+#[test]
+fn a_client_that_reconnects_to_another_hub_is_there_and_only_there() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    let mut other = Raw::join(&first, &id("b2"), NETWORK);
+    let mut lingering = Raw::join(&first, &id("a1"), NETWORK);
+    other.wait_type("peer-discovered");
+    let mut back = Raw::join(&second, &id("a1"), NETWORK);
+    assert!(matches!(lingering.wait_closed(), Closed::With(1008, _)), "{:?}", lingering.wait_closed());
+    other.offer(&id("a1"), NETWORK, &json!("after the move"));
+    assert_eq!(back.wait_type("offer")["data"], "after the move");
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_dropped_after_peer_timeout() {
+    let ground = Ground::new();
+    let quick = Plan::first().config("[listen]\npeer_timeout = \"2s\"\ncleanup_interval = \"200ms\"\n");
+    let hub = quick.start(&ground);
+    // One answers pings as every WebSocket does when it is read; the other is never read again.
+    let mut lively = Raw::join(&hub, &id("a1"), NETWORK);
+    let mut silent = Raw::join(&hub, &id("b2"), NETWORK);
+    let goodbye = lively.wait_type("goodbye");
+    assert_eq!(goodbye["fromPeerId"], id("b2"));
+    silent.wait_closed();
+    lively.settle();
+    assert_eq!(hub.status().local_peers, 1);
+}
+
+#[test]
+fn who_leaves_is_told_to_that_network_only_and_as_a_goodbye_too() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    let mut here = Raw::join(&first, &id("a1"), NETWORK);
+    let mut there = Raw::join(&second, &id("b2"), NETWORK);
+    let mut elsewhere = Raw::join(&first, &id("c3"), "elsewhere");
+    let leaver = Raw::join(&first, &id("d4"), NETWORK);
+    for peer in [&mut here, &mut there] {
+        peer.wait(|it| it["type"] == "peer-discovered" && it["data"]["peerId"] == id("d4"));
+    }
+    drop(leaver);
+    for peer in [&mut here, &mut there] {
+        let gone = peer.wait_type("peer-disconnected");
+        assert_eq!((&gone["data"]["peerId"], &gone["networkName"]), (&json!(id("d4")), &json!(NETWORK)));
+        let goodbye = peer.wait_type("goodbye");
+        assert_eq!((&goodbye["fromPeerId"], &goodbye["networkName"]), (&json!(id("d4")), &json!(NETWORK)));
+    }
+    assert_eq!(elsewhere.settle(), Vec::<Value>::new());
+}
+
+#[test]
+fn a_newcomer_in_a_crowd_is_introduced_to_a_limited_number() {
+    /// The default of `max_candidates`.
+    const CANDIDATES: usize = 64;
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    let _crowd: Vec<Raw> =
+        (0..100u8).map(|i| Raw::join(&hub, &id(&format!("{:02x}", i ^ 0x5a)), NETWORK)).collect();
+    let mut newcomer = Raw::join(&hub, &id("f7"), NETWORK);
+    let told = newcomer.settle();
+    let mut introduced: Vec<_> =
+        of_type(&told, "peer-discovered").iter().map(|it| it["data"]["peerId"].to_string()).collect();
+    introduced.sort();
+    introduced.dedup();
+    assert_eq!(introduced.len(), CANDIDATES, "of 100 peers");
+}
+
+#[test]
+fn a_repeated_signal_is_delivered_each_time_and_in_order() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    let mut here = Raw::join(&first, &id("a1"), NETWORK);
+    let mut there = Raw::join(&second, &id("b2"), NETWORK);
+    here.wait_type("peer-discovered");
+    let sent = [1, 1, 2, 1, 2, 2, 3].map(|n| json!({"sdp": n}));
+    for data in &sent {
+        here.offer(&id("b2"), NETWORK, data);
+    }
+    let heard = sent.clone().map(|_| there.wait_type("offer")["data"].clone());
+    assert_eq!(heard, sent);
+    assert!(of_type(&there.settle(), "offer").is_empty(), "and nothing twice");
+}
+
+#[test]
+fn types_that_the_old_hub_loses_are_forwarded() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    let mut here = Raw::join(&first, &id("a1"), NETWORK);
+    let mut there = Raw::join(&second, &id("b2"), NETWORK);
+    here.wait_type("peer-discovered");
+    for kind in [
+        "connection-rejected",
+        "renegotiation-offer",
+        "renegotiation-answer",
+        "ice-restart-offer",
+        "ice-restart-answer",
+    ] {
+        here.say(
+            &json!({"type": kind, "networkName": NETWORK, "targetPeerId": id("b2"), "data": {"of": kind}}),
+        );
+        assert_eq!(there.wait_type(kind)["data"], json!({"of": kind}));
+    }
+}
+
+#[test]
+fn eight_hubs_form_one_mesh_with_at_most_three_links_each() {
+    let ground = Ground::new();
+    let first = Plan::first().start(&ground);
+    let joining = Plan::through([first.url().as_str()]);
+    let mut hubs = vec![first];
+    hubs.extend((1..8).map(|_| joining.start(&ground)));
+    for hub in &hubs {
+        let status = hub.wait("reaches the seven others over at most three links", |status| {
+            status.ready && status.known_hubs == 7 && status.p2p_links <= 3
+        });
+        assert!(status.p2p_links >= 2, "{status:?}");
+        assert!(hub.hubs().iter().all(|other| other.own || other.reachable), "one component");
+    }
+}
+
+#[test]
+fn the_bootstrap_websocket_stays_closed_while_the_mesh_is_healthy_and_returns_when_it_is_not() {
+    /// Dials that would be due while the test watches.
+    const INTERVALS: u32 = 10;
+    let ground = Ground::new();
+    let delay = Duration::from_millis(500);
+    let first = Plan::first().migrating_after(delay).start(&ground);
+    let joining = Plan::through([first.url().as_str()])
+        .migrating_after(delay)
+        .config("[bootstrap]\nreconnect_interval = \"200ms\"\n");
+    let mut second = joining.start(&ground);
+    second.wait_migrated(1);
+    first.wait_migrated(1);
+    let pids = [first.pid(), second.pid()];
+    until_ok("no TCP connection is left between the hubs", || match tcp_between(&pids) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    for _ in 0..INTERVALS {
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(tcp_between(&pids), []);
+    }
+    // The far end dies and returns under the same port: the WebSocket brings the hubs together again.
+    let port = first.port;
+    drop(first);
+    second.wait("has lost the other hub", |status| status.known_hubs == 0);
+    let first = Plan::first().migrating_after(delay).start_on(&ground, port);
+    second.wait_migrated(1);
+    first.wait_migrated(1);
+    assert!(second.stop().success());
+}
+
+#[test]
+fn readiness_is_left_when_the_links_are_lost() {
+    let ground = Ground::new();
+    let (first, second) = two_hubs(&ground);
+    drop(first);
+    until_ok("the hub that is left logs that it is no longer ready", || {
+        let events = second.events();
+        let ready = events.iter().position(|event| *event == "hubMeshReady");
+        let lost = events.iter().rposition(|event| *event == "hubP2PDisconnected");
+        let left = events.iter().rposition(|event| *event == "hubMeshDegraded");
+        match (ready, lost, left) {
+            (Some(ready), Some(_), Some(left)) if ready < left => Ok(()),
+            _ => Err(format!("{events:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_taken_port_is_a_clear_error_and_never_another_port() {
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    // A second ground: otherwise its control socket would be taken too.
+    let other = Ground::new();
+    let output = Plan::first().command(&other, hub.port).output().expect("the daemon runs");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains(&hub.port.to_string()) && told.contains("in use"), "{told}");
+    hub.status();
+}
+
+#[test]
+fn an_undeliverable_signal_is_told_to_its_sender() {
+    let ground = Ground::new();
+    let (first, _second) = two_hubs(&ground);
+    let mut sender = Raw::join(&first, &id("a1"), NETWORK);
+    sender.offer(&id("b2"), NETWORK, &json!({"sdp": "v=0"}));
+    let error = sender.wait_type("error");
+    assert_eq!(
+        (&error["code"], &error["targetPeerId"], &error["networkName"]),
+        (&json!("peer-unreachable"), &json!(id("b2")), &json!(NETWORK))
+    );
+    assert!(error["error"].is_string() && error["timestamp"].is_u64(), "{error}");
+}

@@ -1,0 +1,228 @@
+//! The hub under test: the built binary, started as an operator starts it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use pigeonhub_proto::control::{Answer, Command as Ask, ControlRequest, ControlResponse, MeshState, Status};
+use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, PeerInfo};
+
+use super::process::Process;
+use super::{Ground, until, until_ok};
+
+/// Events by their names in the log, as far as tests look for them.
+const EVENTS: [&str; 14] = [
+    "peerConnected",
+    "peerAnnounced",
+    "peerDisconnected",
+    "hubRegistered",
+    "hubUnregistered",
+    "hubDiscovered",
+    "bootstrapConnected",
+    "bootstrapDisconnected",
+    "hubP2PConnected",
+    "hubP2PDisconnected",
+    "hubMeshReady",
+    "hubMeshDegraded",
+    "hubMeshMigrated",
+    "hubRejected",
+];
+
+/// How a hub is started.
+#[derive(Clone, Default)]
+pub(crate) struct Plan {
+    arguments: Vec<String>,
+    config: String,
+    home: Option<PathBuf>,
+}
+
+/// A running hub; killed when dropped.
+pub(crate) struct Hub {
+    /// The port of 127.0.0.1 that it listens on.
+    pub(crate) port: u16,
+    process: Process,
+    runtime: PathBuf,
+}
+
+/// The built daemon.
+pub(crate) fn daemon() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_pigeonhubd"))
+}
+
+impl Plan {
+    /// A first hub, which dials nobody.
+    pub(crate) fn first() -> Self {
+        Self::default().with(&["--no-bootstrap"])
+    }
+
+    /// A hub that joins through others.
+    pub(crate) fn through<'a>(bootstraps: impl IntoIterator<Item = &'a str>) -> Self {
+        bootstraps.into_iter().fold(Self::default(), |plan, uri| plan.with(&["--bootstrap", uri]))
+    }
+
+    /// More arguments.
+    pub(crate) fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|&it| it.to_owned()));
+        self
+    }
+
+    /// Migrates `delay` after it is ready.
+    pub(crate) fn migrating_after(self, delay: Duration) -> Self {
+        self.with(&["--migration-delay", &format!("{}ms", delay.as_millis())])
+    }
+
+    /// A configuration file with this text.
+    pub(crate) fn config(mut self, toml: &str) -> Self {
+        self.config = toml.to_owned();
+        self
+    }
+
+    /// A machine of its own, as far as keys go.
+    pub(crate) fn home(mut self, home: &Path) -> Self {
+        self.home = Some(home.to_owned());
+        self
+    }
+
+    /// The command that starts it on `port`.
+    pub(crate) fn command(&self, ground: &Ground, port: u16) -> Command {
+        let home = self.home.clone().unwrap_or_else(|| ground.folder().join("home"));
+        fs::create_dir_all(&home).expect("a home");
+        let mut command = Command::new(daemon());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);
+        command.current_dir(ground.folder()).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        command.arg("--runtime-dir").arg(runtime(ground, port));
+        command.arg("--state-dir").arg(ground.folder().join(format!("state-{port}")));
+        if !self.config.is_empty() {
+            let file = ground.folder().join(format!("{port}.toml"));
+            fs::write(&file, &self.config).expect("a configuration file");
+            command.arg("--config").arg(file);
+        }
+        command.args(&self.arguments);
+        command
+    }
+
+    /// Starts it on a free port and waits until it answers.
+    pub(crate) fn start(&self, ground: &Ground) -> Hub {
+        self.start_on(ground, ground.port())
+    }
+
+    /// Starts it on `port` and waits until it answers.
+    pub(crate) fn start_on(&self, ground: &Ground, port: u16) -> Hub {
+        let process = Process::start(&format!("hub {port}"), &mut self.command(ground, port));
+        let mut hub = Hub { port, process, runtime: runtime(ground, port) };
+        until("the hub answers on its control socket", || {
+            assert!(hub.process.ended().is_none(), "hub {port} ended at its start");
+            hub.try_status()
+        });
+        hub
+    }
+}
+
+fn runtime(ground: &Ground, port: u16) -> PathBuf {
+    ground.folder().join(format!("run-{port}"))
+}
+
+impl Hub {
+    /// Where clients and hubs find it.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    fn ask(&self, command: Ask) -> Option<Answer> {
+        let mut stream = UnixStream::connect(self.control_socket()).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(60))).ok()?;
+        let request = ControlRequest { v: CONTROL_VERSION, id: 1, command };
+        writeln!(stream, "{}", serde_json::to_string(&request).ok()?).ok()?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).ok()?;
+        let response: ControlResponse =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("the hub answered {line:?}: {error}"));
+        response.ok
+    }
+
+    /// Its control socket.
+    pub(crate) fn control_socket(&self) -> PathBuf {
+        self.runtime.join("control.sock")
+    }
+
+    fn try_status(&self) -> Option<Status> {
+        match self.ask(Ask::Status)? {
+            Answer::Status(status) => Some(*status),
+            other => panic!("asked for the status, the hub answered {other:?}"),
+        }
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> Status {
+        self.try_status().expect("the hub answers")
+    }
+
+    /// The hubs it knows.
+    pub(crate) fn hubs(&self) -> Vec<HubInfo> {
+        match self.ask(Ask::Hubs) {
+            Some(Answer::Hubs(hubs)) => hubs,
+            other => panic!("asked for hubs, the hub answered {other:?}"),
+        }
+    }
+
+    /// The peers it knows.
+    pub(crate) fn peers(&self) -> Vec<PeerInfo> {
+        match self.ask(Ask::Peers { network: None }) {
+            Some(Answer::Peers(peers)) => peers,
+            other => panic!("asked for peers, the hub answered {other:?}"),
+        }
+    }
+
+    /// Waits until `is` holds for its status.
+    pub(crate) fn wait(&self, what: &str, mut is: impl FnMut(&Status) -> bool) -> Status {
+        until_ok(&format!("hub {} {what}", self.port), || {
+            let status = self.status();
+            if is(&status) { Ok(status) } else { Err(format!("{status:?}")) }
+        })
+    }
+
+    /// Waits until it is ready and reaches exactly `others` other hubs.
+    pub(crate) fn wait_ready(&self, others: usize) {
+        self.wait(&format!("is ready with {others} others"), |status| {
+            status.ready && status.state == MeshState::Ready && status.known_hubs == others
+        });
+    }
+
+    /// Waits until it has migrated as well.
+    pub(crate) fn wait_migrated(&self, others: usize) {
+        self.wait(&format!("has migrated with {others} others"), |status| {
+            status.ready && status.migrated && status.known_hubs == others
+        });
+    }
+
+    /// Names of the events it logged so far, in order.
+    pub(crate) fn events(&self) -> Vec<&'static str> {
+        let log = self.process.log();
+        log.iter().filter_map(|line| EVENTS.into_iter().find(|name| is_event(line, name))).collect()
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, and waits until it ended.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.process.signal(Signal::SIGTERM);
+        until("the hub ends", || self.process.ended())
+    }
+}
+
+/// Whether a log line tells the event `name`: the name stands there as a word.
+fn is_event(line: &str, name: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
+}

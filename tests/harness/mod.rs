@@ -1,0 +1,21 @@
+//! What the tests of the whole system stand on: hubs, published clients and raw
+//! WebSockets as things that a test owns and that end with it.
+
+mod client;
+mod ground;
+mod hub;
+mod process;
+mod raw;
+mod script;
+mod skip;
+mod sockets;
+mod wait;
+
+pub(crate) use client::{Client, Clients, all_hear_all};
+pub(crate) use ground::Ground;
+pub(crate) use hub::{Hub, Plan, daemon};
+pub(crate) use raw::{Closed, Raw};
+pub(crate) use script::JsHub;
+pub(crate) use skip::{Need, skipped};
+pub(crate) use sockets::tcp_between;
+pub(crate) use wait::{until, until_ok};

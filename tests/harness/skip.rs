@@ -1,0 +1,45 @@
+//! Tests that need what this machine may not have say so where a person sees it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::{env, fs, thread};
+
+use super::script::scripts;
+
+/// What a test needs besides Rust.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Node with the published client.
+    Node,
+    /// Debian's Chromium, driven from Node.
+    Chromium,
+}
+
+fn on_path(program: &str) -> Option<PathBuf> {
+    env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn missing(need: Need) -> Option<&'static str> {
+    match need {
+        Need::Node if on_path("node").is_none() => Some("Node is not installed"),
+        Need::Node if !scripts().join("node_modules/peerpigeon/package.json").is_file() => {
+            Some("the published client is not installed: tests/run installs it with npm")
+        }
+        Need::Chromium if !Path::new("/usr/bin/chromium").is_file() => {
+            Some("Chromium is not installed: tests/run installs it when root runs it on Debian")
+        }
+        Need::Node | Need::Chromium => None,
+    }
+}
+
+/// Whether this test cannot run here. If so, says it, also to the file that `tests/run` shows at its end.
+pub(crate) fn skipped(needs: &[Need]) -> bool {
+    let Some(because) = needs.iter().find_map(|need| missing(*need)) else { return false };
+    let line = format!("SKIPPED: {} because {because}", thread::current().name().unwrap_or("a test"));
+    println!("{line}");
+    if let Some(list) = env::var_os("PIGEONHUBD_TEST_SKIPS") {
+        let list = fs::OpenOptions::new().append(true).create(true).open(list);
+        list.and_then(|mut list| writeln!(list, "{line}")).expect("the list of skipped tests");
+    }
+    true
+}

@@ -1,0 +1,10 @@
+//! The whole system, as its users have it: the built daemon, published clients
+//! in Node and in a browser, the published JavaScript hub, and raw WebSockets.
+//! Everything listens and sends on this machine only.
+
+mod bad_input;
+mod control;
+mod differences;
+mod harness;
+mod old_hub;
+mod real_clients;

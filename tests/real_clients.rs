@@ -1,0 +1,246 @@
+//! Published clients on one, three and eight hubs: they discover each other,
+//! open data channels, and hear each other.
+
+use std::time::Duration;
+
+use crate::harness::{
+    Client, Clients, Ground, Hub, JsHub, Need, Plan, all_hear_all, skipped, tcp_between, until, until_ok,
+};
+
+const NETWORK: &str = "pigeons";
+/// Longer than any test runs.
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+const SOON: Duration = Duration::from_secs(1);
+
+/// Where a test's clients live: all in Node, or every other one in Chromium.
+struct Hosts {
+    hosts: Vec<Clients>,
+}
+
+impl Hosts {
+    fn node(ground: &Ground) -> Self {
+        Self { hosts: vec![Clients::node(ground)] }
+    }
+
+    fn mixed(ground: &Ground) -> Self {
+        Self { hosts: vec![Clients::chromium(ground), Clients::node(ground)] }
+    }
+
+    /// One client at each of `urls`, whose names begin with `name`.
+    fn join(&self, name: &str, urls: &[String]) -> Vec<Client> {
+        let hosts = self.hosts.iter().cycle();
+        let joined = urls.iter().zip(hosts).enumerate();
+        joined.map(|(i, (url, host))| host.join(&format!("{name}{i}"), url, NETWORK)).collect()
+    }
+}
+
+fn hear_each_other(clients: &[Client]) {
+    all_hear_all(&clients.iter().collect::<Vec<_>>());
+}
+
+/// `count` hubs that know each other; all but the first joined through it.
+fn mesh(ground: &Ground, count: usize, migration_delay: Duration) -> Vec<Hub> {
+    let first = Plan::first().migrating_after(migration_delay).start(ground);
+    let joining = Plan::through([first.url().as_str()]).migrating_after(migration_delay);
+    let mut hubs = vec![first];
+    hubs.extend((1..count).map(|_| joining.start(ground)));
+    for hub in &hubs {
+        hub.wait_ready(count - 1);
+    }
+    hubs
+}
+
+fn urls(hubs: &[Hub]) -> Vec<String> {
+    hubs.iter().map(Hub::url).collect()
+}
+
+fn pids(hubs: &[Hub]) -> Vec<u32> {
+    hubs.iter().map(Hub::pid).collect()
+}
+
+/// Waits until every hub has migrated and the operating system knows of no TCP connection between two of them.
+fn wait_migrated(hubs: &[Hub]) {
+    for hub in hubs {
+        hub.wait_migrated(hubs.len() - 1);
+    }
+    until_ok("no TCP connection is left between two hubs", || match tcp_between(&pids(hubs)) {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+}
+
+/// Clients at each hub of a mesh before migration.
+fn before_migration(ground: &Ground, hosts: &Hosts, count: usize) {
+    let hubs = mesh(ground, count, NEVER);
+    assert!(!tcp_between(&pids(&hubs)).is_empty(), "before migration hubs are joined by WebSockets");
+    hear_each_other(&hosts.join("early", &urls(&hubs)));
+    assert!(hubs.iter().all(|hub| !hub.status().migrated), "it was before migration");
+}
+
+/// Clients at each hub after migration, and at those that are left after the one that all joined through is killed.
+fn after_migration_and_a_kill(ground: &Ground, hosts: &Hosts, count: usize) {
+    let mut hubs = mesh(ground, count, SOON);
+    wait_migrated(&hubs);
+    let clients = hosts.join("late", &urls(&hubs));
+    hear_each_other(&clients);
+    assert_eq!(tcp_between(&pids(&hubs)), [], "clients bring no WebSocket between hubs back");
+
+    // At the killed hub was the first of the clients.
+    let mut middle = hubs.remove(0);
+    middle.kill();
+    hear_each_other(&hosts.join("last", &urls(&hubs)));
+    for hub in &hubs {
+        hub.wait("has forgotten the killed hub and its client", |status| {
+            status.known_hubs == hubs.len() - 1 && status.local_peers + status.remote_peers == 2 * hubs.len()
+        });
+    }
+    drop(clients);
+}
+
+#[test]
+fn the_harness_works_with_the_published_hub() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    let hub = JsHub::start(&ground, &[]);
+    hear_each_other(&Hosts::node(&ground).join("any", &[hub.url(), hub.url(), hub.url()]));
+}
+
+#[test]
+fn node_clients_on_one_hub() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    hear_each_other(&Hosts::node(&ground).join("any", &[hub.url(), hub.url(), hub.url()]));
+}
+
+#[test]
+fn node_clients_on_three_hubs_before_migration() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    before_migration(&ground, &Hosts::node(&ground), 3);
+}
+
+#[test]
+fn node_clients_on_three_hubs_after_migration_and_after_a_kill() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    after_migration_and_a_kill(&ground, &Hosts::node(&ground), 3);
+}
+
+#[test]
+fn node_clients_on_eight_hubs_before_migration() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    before_migration(&ground, &Hosts::node(&ground), 8);
+}
+
+#[test]
+fn node_clients_on_eight_hubs_after_migration_and_after_a_kill() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    after_migration_and_a_kill(&ground, &Hosts::node(&ground), 8);
+}
+
+#[test]
+fn chromium_and_node_clients_on_one_hub() {
+    if skipped(&[Need::Node, Need::Chromium]) {
+        return;
+    }
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    hear_each_other(&Hosts::mixed(&ground).join("any", &[hub.url(), hub.url(), hub.url()]));
+}
+
+#[test]
+fn chromium_and_node_clients_on_three_hubs_before_migration() {
+    if skipped(&[Need::Node, Need::Chromium]) {
+        return;
+    }
+    let ground = Ground::new();
+    before_migration(&ground, &Hosts::mixed(&ground), 3);
+}
+
+#[test]
+fn chromium_and_node_clients_on_three_hubs_after_migration_and_after_a_kill() {
+    if skipped(&[Need::Node, Need::Chromium]) {
+        return;
+    }
+    let ground = Ground::new();
+    after_migration_and_a_kill(&ground, &Hosts::mixed(&ground), 3);
+}
+
+#[test]
+fn chromium_and_node_clients_on_eight_hubs_after_migration_and_after_a_kill() {
+    if skipped(&[Need::Node, Need::Chromium]) {
+        return;
+    }
+    let ground = Ground::new();
+    after_migration_and_a_kill(&ground, &Hosts::mixed(&ground), 8);
+}
+
+#[test]
+fn a_client_that_leaves_is_gone_for_those_on_other_hubs() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    let hubs = mesh(&ground, 3, SOON);
+    let hosts = Hosts::node(&ground);
+    let clients = hosts.join("any", &urls(&hubs));
+    hear_each_other(&clients);
+    clients[0].close();
+    until("the others have no data channel to it", || {
+        clients[1..].iter().all(|client| !client.connected(&clients[0])).then_some(())
+    });
+    for hub in &hubs {
+        hub.wait("knows two peers", |status| status.local_peers + status.remote_peers == 2);
+    }
+    assert!(
+        clients[1].connected(&clients[2]) && clients[2].connected(&clients[1]),
+        "those who stay keep theirs"
+    );
+}
+
+/// The source document's "Event Flow", at a hub that joins.
+#[test]
+fn events_come_in_the_source_documents_order() {
+    let ground = Ground::new();
+    let hubs = mesh(&ground, 3, SOON);
+    wait_migrated(&hubs);
+    let order = [
+        "bootstrapConnected",
+        "hubDiscovered",
+        "hubP2PConnected",
+        "hubMeshReady",
+        "hubMeshMigrated",
+        "bootstrapDisconnected",
+    ];
+    for hub in &hubs[1..] {
+        until_ok("a hub that joined logs its way in order", || {
+            let events = hub.events();
+            let places: Option<Vec<usize>> =
+                order.iter().map(|name| events.iter().position(|event| event == name)).collect();
+            match places {
+                // Closing the bootstrap WebSocket is what migration is; either may be told first.
+                Some(places)
+                    if places.len() == order.len() && places[..5].is_sorted() && places[3] < places[5] =>
+                {
+                    Ok(())
+                }
+                _ => Err(format!("{events:?}")),
+            }
+        });
+    }
+}
