@@ -12,12 +12,16 @@
 //! | [`event`] | what a person would want to hear about |
 //! | [`control`] | what `pigeonctl` asks and gets told |
 //! | [`settings`] | what a hub is told by its operator |
+//! | [`config`] | the whole configuration, from text, checked |
+//! | [`paths`] | where a hub keeps what |
 
+pub mod config;
 pub mod control;
 pub mod event;
 pub mod hub;
 pub mod id;
 pub mod io;
 pub mod mesh;
+pub mod paths;
 pub mod settings;
 pub mod time;

@@ -1,0 +1,308 @@
+//! Every key there is: the one place that says what a key takes, which flag
+//! and variable set it, and what it is for. The parser, the command line, the
+//! example file and the manual are made from it; defaults are those of
+//! [`Config::default`].
+
+use std::time::Duration;
+
+use super::Config;
+use super::kind::Kind;
+use super::setting::{Fault, Raw, Setting};
+use super::words::{self as text, Host, HubUrl, LogLevel};
+use crate::settings::LegacyHub;
+
+/// One key.
+pub struct Key {
+    /// With its section: `mesh.max_peers`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The flag that sets it, if any.
+    pub flag: Option<Flag>,
+    /// The environment variable that sets it, if any.
+    pub env: Option<&'static str>,
+    /// What it is for, in whole sentences.
+    pub doc: &'static str,
+    read: fn(&mut Config, Raw<'_>, &Kind) -> Result<(), Fault>,
+    show: fn(&Config, &Kind) -> String,
+}
+
+/// How a flag sets a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flag {
+    /// `--flag VALUE`.
+    Value(&'static str, &'static str),
+    /// `--flag VALUE`, as often as one likes.
+    Repeat(&'static str, &'static str),
+    /// `--flag` sets it to false.
+    Off(&'static str),
+}
+
+impl Flag {
+    /// The flag with its dashes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Value(name, _) | Self::Repeat(name, _) | Self::Off(name) => name,
+        }
+    }
+}
+
+impl Key {
+    /// The part before the dot; empty for a key outside sections.
+    pub fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or("", |(section, _)| section)
+    }
+
+    /// The part after the dot.
+    pub fn short(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, short)| short)
+    }
+
+    /// Its value in `config`, as TOML; a credential is not shown.
+    pub fn show(&self, config: &Config) -> String {
+        (self.show)(config, &self.kind)
+    }
+
+    pub(super) fn read(&self, config: &mut Config, raw: Raw<'_>) -> Result<(), Fault> {
+        (self.read)(config, raw, &self.kind)
+    }
+}
+
+/// The key of that full name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The sections, in order.
+pub fn sections() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().map(|(section, _)| *section)
+}
+
+/// The sections and what each is for.
+pub const SECTIONS: [(&str, &str); 5] = [
+    ("listen", "What this hub offers to clients and other hubs, on one port for both."),
+    ("hub", "Whether this is a hub."),
+    ("mesh", "The mesh of hubs."),
+    ("bootstrap", "The hubs through which this one joins the mesh."),
+    ("log", "What is logged."),
+];
+
+macro_rules! key {
+    ($first:ident $(. $rest:ident)?, $kind:expr, $flag:expr, $env:expr, $doc:expr) => {
+        Key {
+            name: concat!(stringify!($first) $(, ".", stringify!($rest))?),
+            kind: $kind,
+            flag: $flag,
+            env: $env,
+            doc: $doc,
+            read: |config, raw, kind| {
+                config.$first$(.$rest)? = Setting::read(raw, kind)?;
+                Ok(())
+            },
+            show: |config, kind| config.$first$(.$rest)?.show(kind),
+        }
+    };
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn time(min_ms: u64, max_s: u64) -> Kind {
+    Kind::Time { min: Duration::from_millis(min_ms), max: Duration::from_secs(max_s) }
+}
+
+const fn value(flag: &'static str, what: &'static str) -> Option<Flag> {
+    Some(Flag::Value(flag, what))
+}
+
+const PATH: Kind = Kind::Text { what: "a path", check: text::path };
+
+const HOUR: u64 = 3600;
+
+/// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
+pub static KEYS: [Key; 26] = [
+    key!(
+        runtime_dir,
+        PATH,
+        value("--runtime-dir", "DIR"),
+        Some("RUNTIME_DIRECTORY"),
+        "The folder of the control socket, control.sock. If empty: $XDG_RUNTIME_DIR/pigeonhubd/PORT, or \
+         /run/pigeonhubd/PORT for root, or /tmp/pigeonhubd-UID/PORT."
+    ),
+    key!(
+        state_dir,
+        PATH,
+        value("--state-dir", "DIR"),
+        Some("STATE_DIRECTORY"),
+        "The folder of the hub's own key, hub.key, from which its id comes. One hub at a time uses it. If empty: \
+         $XDG_STATE_HOME/pigeonhubd/PORT, or $HOME/.local/state/pigeonhubd/PORT, or /var/lib/pigeonhubd/PORT."
+    ),
+    key!(
+        listen.port,
+        count(1, 65535),
+        value("--port", "PORT"),
+        Some("PORT"),
+        "The TCP port for WebSocket and HTTP. It is also this hub's name on its machine."
+    ),
+    key!(
+        listen.host,
+        Kind::Text { what: Host::WHAT, check: text::parses::<Host> },
+        value("--host", "ADDRESS"),
+        Some("HOST"),
+        "The address to listen on: an IP address, \"localhost\" for both loopback addresses, or \"*\" for all \
+         addresses, IPv4 and IPv6."
+    ),
+    key!(
+        listen.max_connections,
+        count(1, 1_000_000),
+        None,
+        Some("MAX_CONNECTIONS"),
+        "Connections at once, of clients and hubs. Further ones are turned away."
+    ),
+    key!(
+        listen.max_message_size,
+        Kind::Size { min: 1 << 10, max: 64 << 20 },
+        None,
+        None,
+        "The largest WebSocket message that is taken, in bytes or with B, KiB, MiB or GiB."
+    ),
+    key!(
+        listen.max_candidates,
+        count(1, 10_000),
+        None,
+        None,
+        "How many peers of its network a client is introduced to at most."
+    ),
+    key!(listen.peer_timeout, time(100, 24 * HOUR), None, None, "Silence after which a client is dropped."),
+    key!(
+        listen.cleanup_interval,
+        time(100, HOUR),
+        None,
+        None,
+        "How often silent clients are pinged and dropped."
+    ),
+    key!(
+        listen.cors_origin,
+        Kind::Text { what: "\"*\" or an origin such as https://example.org", check: text::cors_origin },
+        None,
+        Some("CORS_ORIGIN"),
+        "The web pages that may read the HTTP answers: \"*\" for all, or one origin."
+    ),
+    key!(
+        hub.enabled,
+        Kind::Switch,
+        Some(Flag::Off("--no-hub")),
+        None,
+        "If false, this is a plain signaling server without a mesh."
+    ),
+    key!(
+        mesh.namespace,
+        Kind::Text { what: "a name of 1 to 128 bytes", check: text::namespace },
+        value("--namespace", "NAME"),
+        Some("HUB_MESH_NAMESPACE"),
+        "The mesh's name. Hubs of different names do not link."
+    ),
+    key!(
+        mesh.max_peers,
+        count(2, 32),
+        value("--max-peers", "N"),
+        None,
+        "WebRTC links to other hubs at most."
+    ),
+    key!(
+        mesh.min_peers,
+        count(1, 32),
+        value("--min-peers", "N"),
+        None,
+        "WebRTC links that make the mesh ready; at most max_peers. Fewer do if there are fewer other hubs."
+    ),
+    key!(
+        mesh.migration_delay,
+        time(0, HOUR),
+        value("--migration-delay", "DURATION"),
+        None,
+        "Time between readiness and the closing of the WebSockets between hubs."
+    ),
+    key!(
+        mesh.signal_timeout,
+        time(100, 600),
+        None,
+        None,
+        "Time after which a signal that its target's hub has not acknowledged is given up, and its sender told."
+    ),
+    key!(
+        mesh.presence_grace,
+        time(0, 600),
+        None,
+        None,
+        "How long the peers of a hub that became unreachable are kept."
+    ),
+    key!(
+        mesh.key_file,
+        PATH,
+        value("--key-file", "FILE"),
+        None,
+        "The secret that all hubs of a mesh share: a file of at least 16 bytes that not everyone can read. If empty: \
+         this machine's own key (or, outside a service, this user's), made at the first start. A file that is named \
+         must exist."
+    ),
+    key!(
+        mesh.legacy_hubs,
+        Kind::List { what: LegacyHub::WHAT, check: text::parses::<LegacyHub>, most: 256 },
+        Some(Flag::Repeat("--legacy-hub", "ADDRESS")),
+        None,
+        "Addresses or networks of hubs of the JavaScript version, which know no key. Whoever comes from there \
+         is believed to be a hub: name no address that others share."
+    ),
+    key!(
+        mesh.advertise,
+        Kind::Text { what: HubUrl::WHAT, check: text::advertised },
+        None,
+        None,
+        "The ws:// or wss:// URL under which other hubs reach this one. If empty: none is told."
+    ),
+    key!(
+        mesh.ice_servers,
+        Kind::IceServers { most: 16 },
+        None,
+        None,
+        "STUN and TURN servers for the links between hubs. None are needed where hubs reach each other directly."
+    ),
+    key!(
+        bootstrap.hubs,
+        Kind::List { what: HubUrl::WHAT, check: text::parses::<HubUrl>, most: 64 },
+        Some(Flag::Repeat("--bootstrap", "URL")),
+        Some("BOOTSTRAP_HUBS"),
+        "The hubs to dial, as ws:// or wss:// URLs; one that names this hub itself is left out. With an \
+         empty list none is dialled. The variable separates them by commas."
+    ),
+    key!(
+        bootstrap.auto_connect,
+        Kind::Switch,
+        Some(Flag::Off("--no-bootstrap")),
+        Some("AUTO_CONNECT"),
+        "If false, no hub is dialled; others can still dial this one."
+    ),
+    key!(
+        bootstrap.reconnect_interval,
+        time(100, HOUR),
+        None,
+        None,
+        "Pause before a hub that could not be reached is dialled again."
+    ),
+    key!(
+        bootstrap.max_reconnect_attempts,
+        count(0, 1_000_000),
+        None,
+        None,
+        "Dials in a row that may fail before the pause becomes a minute."
+    ),
+    key!(
+        log.level,
+        Kind::Text { what: LogLevel::WHAT, check: text::parses::<LogLevel> },
+        value("--log-level", "LEVEL"),
+        None,
+        "How much is logged: error, warn, info, debug or trace."
+    ),
+];

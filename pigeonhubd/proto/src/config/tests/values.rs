@@ -1,0 +1,208 @@
+//! What each type of value takes.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::file;
+use crate::config::{Host, LogLevel};
+use crate::settings::LegacyHub;
+
+#[test]
+fn durations_are_texts_or_milliseconds() {
+    for (value, millis) in [
+        ("\"10s\"", 10_000),
+        ("\"5m\"", 300_000),
+        ("\"1m 30s\"", 90_000),
+        ("\"1m30s\"", 90_000),
+        ("\"250ms\"", 250),
+        ("\"1.5s\"", 1500),
+        ("\"0s\"", 0),
+        ("10000", 10_000),
+        ("10_000", 10_000),
+        ("0", 0),
+        ("\"10000\"", 10_000),
+        ("\" 10s \"", 10_000),
+    ] {
+        let config = file(&format!("mesh.migration_delay = {value}\n")).expect(value);
+        assert_eq!(config.mesh.migration_delay, Duration::from_millis(millis), "{value}");
+    }
+    for value in ["\"\"", "\"s\"", "\"-1s\"", "\"10 parsecs\"", "1.5", "true", "[]"] {
+        assert!(file(&format!("mesh.migration_delay = {value}\n")).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn sizes_are_bytes_or_have_a_unit() {
+    for (value, bytes) in [
+        ("1024", 1024),
+        ("1_048_576", 1 << 20),
+        ("\"65536\"", 1 << 16),
+        ("\"2048B\"", 2048),
+        ("\"64KiB\"", 64 << 10),
+        ("\"1 MiB\"", 1 << 20),
+        ("\"2mib\"", 2 << 20),
+    ] {
+        let config = file(&format!("listen.max_message_size = {value}\n")).expect(value);
+        assert_eq!(config.listen.max_message_size, bytes, "{value}");
+    }
+    for value in ["\"\"", "\"KiB\"", "\"1MB\"", "\"1.5MiB\"", "\"-1KiB\"", "\"1KiB1\"", "1e6", "\"²KiB\""] {
+        assert!(file(&format!("listen.max_message_size = {value}\n")).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn hosts() {
+    let v6 = |text: &str| Host::Address(text.parse::<IpAddr>().expect(text));
+    for (value, host) in [
+        ("*", Host::Any),
+        ("localhost", Host::Localhost),
+        ("LocalHost", Host::Localhost),
+        ("0.0.0.0", v6("0.0.0.0")),
+        ("::", v6("::")),
+        ("[::1]", v6("::1")),
+        ("192.0.2.7", v6("192.0.2.7")),
+    ] {
+        let config = file(&format!("listen.host = \"{value}\"\n")).expect(value);
+        assert_eq!(config.listen.host, host, "{value}");
+    }
+    for value in ["", "hub.example.org", "192.0.2", "192.0.2.7:3000", "[192.0.2.7]", "[::1", "::1%lo"] {
+        assert!(file(&format!("listen.host = \"{value}\"\n")).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn hub_urls() {
+    for url in [
+        "ws://hub.example.org",
+        "ws://hub.example.org:3000/",
+        "wss://hub.example.org/path",
+        "WS://192.0.2.7:1",
+        "ws://[::1]:3000",
+        "ws://0.0.0.0:3000",
+    ] {
+        let config = file(&format!("listen.port = 4000\nbootstrap.hubs = [\"{url}\"]\n")).expect(url);
+        assert_eq!(config.settings().bootstrap_hubs, [url]);
+    }
+    for (url, found) in [
+        ("", "not a URL"),
+        ("hub.example.org:3000", "not a URL"),
+        ("ws:hub.example.org", "not a URL"),
+        ("https://hub.example.org", "a URL with https://"),
+        ("ws://", "a URL without a host"),
+        ("ws:///path", "a URL without a host"),
+        ("ws://:3000", "a URL without a host"),
+        ("ws://?a", "a URL without a host"),
+        ("ws://h:99999", "not a URL (invalid port number)"),
+        ("ws://h:0", "a URL with port 0"),
+        ("ws://me@h", "a URL with a user name or password"),
+        ("ws://:pw@h", "a URL without a host"),
+        ("ws://h?peerId=1", "a URL with a query or fragment"),
+        ("ws://h/#x", "a URL with a query or fragment"),
+        ("ws://h h", "a text with white space"),
+        ("ws://h\\n", "a text with white space"),
+        ("ws://[::1", "not a URL (invalid IPv6 address)"),
+    ] {
+        let error = file(&format!("bootstrap.hubs = [\"{url}\"]\n")).expect_err(url).to_string();
+        assert!(error.contains(&format!(": {found}; should be a ws:// or wss:// URL")), "{url}: {error}");
+    }
+}
+
+#[test]
+fn an_advertised_url_is_one_that_others_can_dial() {
+    let config = file("mesh.advertise = \"wss://hub.example.org\"\n").expect("a URL");
+    assert_eq!(config.settings().advertise.as_deref(), Some("wss://hub.example.org"));
+    assert_eq!(file("mesh.advertise = \"\"\n").expect("none").mesh.advertise, None);
+    let error = file("mesh.advertise = \"ws://0.0.0.0:3000\"\n").expect_err("nobody's").to_string();
+    assert!(error.contains(": 0.0.0.0, which nobody can dial; should be a ws://"), "{error}");
+    assert!(file("mesh.advertise = \"ws://[::]:3000\"\n").is_err());
+}
+
+#[test]
+fn legacy_hubs_are_addresses() {
+    for (text, address, prefix) in [
+        ("192.0.2.7", "192.0.2.7", 32),
+        ("192.0.2.7:3000", "192.0.2.7", 32),
+        ("192.0.2.0/24", "192.0.2.0", 24),
+        ("0.0.0.0/0", "0.0.0.0", 0),
+        ("2001:db8::7", "2001:db8::7", 128),
+        ("[2001:db8::7]", "2001:db8::7", 128),
+        ("[2001:db8::7]:3000", "2001:db8::7", 128),
+        ("2001:db8::/32", "2001:db8::", 32),
+        ("ws://192.0.2.7:3000/x", "192.0.2.7", 32),
+        ("wss://[2001:db8::7]", "2001:db8::7", 128),
+        ("::ffff:192.0.2.7", "192.0.2.7", 32),
+    ] {
+        let config = file(&format!("mesh.legacy_hubs = [\"{text}\"]\n")).expect(text);
+        let hub = LegacyHub { address: address.parse().expect(address), prefix };
+        assert_eq!(config.settings().legacy_hubs, [hub], "{text}");
+        assert_eq!(hub.to_string().parse(), Ok(hub), "{text}");
+    }
+    for (text, found) in [
+        ("hub.example.org", "a host name"),
+        ("localhost", "a host name"),
+        ("ws://localhost:3000", "a host name"),
+        ("ws://hub.example.org", "a host name"),
+        ("http://192.0.2.7", "a URL with http://"),
+        ("192.0.2.0/33", "a network prefix that is not 0 to 32"),
+        ("2001:db8::/129", "a network prefix that is not 0 to 128"),
+        ("hub.example.org/24", "not a network"),
+        ("192.0.2.0/", "not a network"),
+        ("::ffff:192.0.2.0/120", "an IPv4 network written as IPv6"),
+    ] {
+        let error = file(&format!("mesh.legacy_hubs = [\"{text}\"]\n")).expect_err(text).to_string();
+        assert!(error.contains(&format!(": {found}; should be an IP address")), "{text}: {error}");
+    }
+}
+
+#[test]
+fn names_and_levels() {
+    for (line, ok) in [
+        ("mesh.namespace = \"pigeonhub-mesh\"", true),
+        ("mesh.namespace = \"\"", false),
+        ("mesh.namespace = \"a\\nb\"", false),
+        ("listen.cors_origin = \"*\"", true),
+        ("listen.cors_origin = \"https://example.org:8443\"", true),
+        ("listen.cors_origin = \"https://example.org/\"", false),
+        ("listen.cors_origin = \"example.org\"", false),
+        ("listen.cors_origin = \"https://a, https://b\"", false),
+        ("listen.cors_origin = \"https://a\\r\\nX: y\"", false),
+        ("log.level = \"loud\"", false),
+        ("state_dir = \"a\\u0000b\"", false),
+        ("bootstrap.max_reconnect_attempts = 0", true),
+    ] {
+        assert_eq!(file(&format!("{line}\n")).is_ok(), ok, "{line}");
+    }
+    let long = format!("mesh.namespace = \"{}\"\n", "n".repeat(129));
+    assert!(file(&long).is_err());
+    assert_eq!(file("log.level = \"debug\"\n").expect("a level").log.level, LogLevel::Debug);
+}
+
+#[test]
+fn lists_have_a_limit() {
+    let hubs = |count: usize| format!("bootstrap.hubs = [{}]\n", "\"ws://h\",".repeat(count));
+    assert_eq!(file(&hubs(64)).expect("64 hubs").bootstrap.hubs.len(), 64);
+    let error = file(&hubs(65)).expect_err("65 hubs").to_string();
+    assert!(
+        error.starts_with("x.toml:1:18: bootstrap.hubs: 65 entries; should be a list of at most 64"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_hub_does_not_dial_itself() {
+    let hubs = |text: &str| file(text).expect(text).settings().bootstrap_hubs;
+    let first = ["ws://127.0.0.1:3000"];
+    let none: [&str; 0] = [];
+    assert_eq!(hubs(""), none);
+    assert_eq!(hubs("listen.port = 3001\n"), first);
+    assert_eq!(hubs("listen.port = 3001\nbootstrap.hubs = []\n"), none);
+    assert_eq!(
+        hubs("bootstrap.hubs = [\"ws://localhost:3000\", \"ws://[::1]:3000\", \"ws://a\", \"ws://a\"]\n"),
+        ["ws://a"]
+    );
+    // Another hub may listen on loopback while this one has an address of its own.
+    assert_eq!(hubs("listen.host = \"192.0.2.7\"\n"), first);
+    assert_eq!(hubs("listen.host = \"::\"\n"), first);
+    assert_eq!(hubs("listen.host = \"127.0.0.1\"\n"), none);
+    assert_eq!(hubs("listen.host = \"localhost\"\n"), none);
+}

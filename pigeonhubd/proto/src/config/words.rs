@@ -1,0 +1,293 @@
+//! Texts that must be of a certain form: hosts, URLs, addresses, levels.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
+use url::{Host as UrlHost, Url};
+
+use crate::settings::LegacyHub;
+
+/// The longest namespace or origin, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// The longest URL, in bytes.
+const LONGEST_URL: usize = 1024;
+
+/// The longest path, in bytes: Linux' own limit.
+const LONGEST_PATH: usize = 4095;
+
+/// Where to listen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Host {
+    /// All addresses, IPv4 and IPv6: `*`.
+    #[default]
+    Any,
+    /// Both loopback addresses: `localhost`.
+    Localhost,
+    /// One address.
+    Address(IpAddr),
+}
+
+impl Host {
+    pub(super) const WHAT: &'static str = "an IP address, \"localhost\", or \"*\" for all addresses";
+
+    /// The addresses to listen on, a socket each; those of IPv6 for IPv6 alone.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Any => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
+            Self::Localhost => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
+            Self::Address(address) => vec![*address],
+        }
+    }
+
+    /// Whether a dial to the loopback address `target` arrives here.
+    pub(super) fn takes(&self, target: IpAddr) -> bool {
+        self.addresses()
+            .iter()
+            .any(|own| *own == target || (own.is_unspecified() && own.is_ipv4() == target.is_ipv4()))
+    }
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "*" => Ok(Self::Any),
+            _ if text.eq_ignore_ascii_case("localhost") => Ok(Self::Localhost),
+            _ => address(text).map(Self::Address).ok_or_else(|| String::from("not an address")),
+        }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Localhost => f.write_str("localhost"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// Only what makes the daemon fail.
+    Error,
+    /// And what its operator should look at.
+    Warn,
+    /// And what happens to the mesh and the peers.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl LogLevel {
+    pub(super) const WHAT: &'static str = "error, warn, info, debug or trace";
+
+    /// The level's name.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
+            .into_iter()
+            .find(|level| level.as_str().eq_ignore_ascii_case(text))
+            .ok_or_else(|| String::from("not a level"))
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Another hub's WebSocket URL: `ws://` or `wss://`, with a host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubUrl(String);
+
+impl HubUrl {
+    pub(super) const WHAT: &'static str =
+        "a ws:// or wss:// URL with a host, such as ws://hub.example.org:3000";
+
+    /// The first hub on this machine: the default port on loopback.
+    pub(super) fn first_on_this_machine() -> Self {
+        Self(String::from("ws://127.0.0.1:3000"))
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The address and port, if the host is an address or `localhost`.
+    pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
+        let url = Url::parse(&self.0).ok()?;
+        let address = match url.host()? {
+            UrlHost::Ipv4(v4) => v4.into(),
+            UrlHost::Ipv6(v6) => v6.into(),
+            UrlHost::Domain("localhost") => Ipv4Addr::LOCALHOST.into(),
+            UrlHost::Domain(_) => return None,
+        };
+        Some((address, url.port_or_known_default()?))
+    }
+}
+
+impl FromStr for HubUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > LONGEST_URL {
+            return Err(format!("longer than {LONGEST_URL} bytes"));
+        }
+        if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(String::from("a text with white space"));
+        }
+        let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
+        if !["ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme)) {
+            return Err(format!("a URL with {scheme}://"));
+        }
+        // The url crate would take the next part of the path for the host.
+        if rest.is_empty() || rest.starts_with(['/', '\\', ':', '?', '#']) {
+            return Err(String::from("a URL without a host"));
+        }
+        let url = Url::parse(text).map_err(|error| format!("not a URL ({error})"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(String::from("a URL with a user name or password"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(String::from("a URL with a query or fragment"));
+        }
+        if url.port() == Some(0) {
+            return Err(String::from("a URL with port 0"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HubUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl LegacyHub {
+    pub(super) const WHAT: &'static str = "an IP address, since a name proves nothing: 192.0.2.7, \
+                                           192.0.2.7:3000, 192.0.2.0/24, 2001:db8::7 or ws://192.0.2.7:3000";
+}
+
+impl FromStr for LegacyHub {
+    type Err = String;
+
+    /// Of an `address:port` or a URL only the address counts.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            let url: HubUrl = text.parse()?;
+            let address = url.address().filter(|_| !text.to_ascii_lowercase().contains("localhost"));
+            return address.map(|(address, _)| single(address)).ok_or_else(|| String::from("a host name"));
+        }
+        if let Some((base, prefix)) = text.split_once('/') {
+            let base = address(base).ok_or("not a network")?;
+            let prefix: u8 = prefix.parse().map_err(|_| "not a network")?;
+            let widest = single(base).prefix;
+            if base.to_canonical() != base {
+                return Err(String::from("an IPv4 network written as IPv6"));
+            }
+            if prefix > widest {
+                return Err(format!("a network prefix that is not 0 to {widest}"));
+            }
+            return Ok(Self { address: base, prefix });
+        }
+        address(text)
+            .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
+            .map(single)
+            .ok_or_else(|| String::from("a host name"))
+    }
+}
+
+impl fmt::Display for LegacyHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == single(self.address) {
+            self.address.fmt(f)
+        } else {
+            write!(f, "{}/{}", self.address, self.prefix)
+        }
+    }
+}
+
+fn single(address: IpAddr) -> LegacyHub {
+    let address = address.to_canonical();
+    LegacyHub { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
+}
+
+/// An address, that of IPv6 also in brackets.
+fn address(text: &str) -> Option<IpAddr> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
+        None => text.parse().ok(),
+    }
+}
+
+/// What anything of `T` may be, as a check.
+pub(super) fn parses<T: FromStr<Err = String>>(text: &str) -> Result<(), String> {
+    text.parse::<T>().map(drop)
+}
+
+/// A URL that others can dial.
+pub(super) fn advertised(text: &str) -> Result<(), String> {
+    match text.parse::<HubUrl>()?.address() {
+        Some((address, _)) if address.is_unspecified() => Err(format!("{address}, which nobody can dial")),
+        _ => Ok(()),
+    }
+}
+
+/// A mesh's name.
+pub(super) fn namespace(text: &str) -> Result<(), String> {
+    match text {
+        "" => Err(String::from("empty")),
+        _ if text.len() > LONGEST_NAME => Err(format!("{} bytes", text.len())),
+        _ if text.contains(char::is_control) => Err(String::from("a text with control characters")),
+        _ => Ok(()),
+    }
+}
+
+/// The value of `Access-Control-Allow-Origin` (WHATWG Fetch, 3.2.3).
+pub(super) fn cors_origin(text: &str) -> Result<(), String> {
+    let (scheme, authority) = match text {
+        "*" | "null" => return Ok(()),
+        _ => text.split_once("://").ok_or("not an origin")?,
+    };
+    let plain = |part: &str| {
+        let separator =
+            |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | ',' | '"' | '\\');
+        !part.is_empty() && part.len() <= LONGEST_NAME && !part.contains(separator)
+    };
+    if plain(scheme) && plain(authority) { Ok(()) } else { Err(String::from("not an origin")) }
+}
+
+/// A path.
+pub(super) fn path(text: &str) -> Result<(), String> {
+    match text {
+        _ if text.contains('\0') => Err(String::from("a text with a NUL")),
+        _ if text.len() > LONGEST_PATH => Err(format!("longer than {LONGEST_PATH} bytes")),
+        _ => Ok(()),
+    }
+}
