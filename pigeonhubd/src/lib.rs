@@ -1,1 +1,36 @@
-//! The daemon.
+//! The daemon: tokio, sockets and the clock around `pigeonhub-proto`'s `Hub`.
+//!
+//! ```text
+//!   main → daemon ─┬─ listener → http → session ┐
+//!                  ├─ control (callers)         ├─ edge (bounded channels) → driver → Hub
+//!                  └─ connections → dial → session, channel ┘       outbox ←─┘
+//! ```
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`daemon`] | puts everything together, and takes it apart on SIGTERM |
+//! | [`driver`] | the one owner of the `Hub`, and of the clock |
+//! | [`connections`] | what the driver knows of each connection, and how it sends on it |
+//! | [`edge`] | what passes between the driver and everything else |
+//! | [`outbox`] | what waits to be sent on one WebSocket |
+//! | [`listener`] | listening sockets, a task for each connection |
+//! | [`http`], [`handshake`] | pages, and the door to the WebSockets |
+//! | [`session`], [`stream`] | one WebSocket, accepted or dialled |
+//! | [`dial`] | WebSockets that this hub opens |
+//! | [`channel`] | WebRTC data channels |
+//! | [`control`] | the control socket |
+//! | [`logging`] | one line for each event |
+
+pub mod channel;
+pub mod connections;
+pub mod control;
+pub mod dial;
+pub mod driver;
+pub mod edge;
+pub mod handshake;
+pub mod http;
+pub mod listener;
+pub mod logging;
+pub mod outbox;
+pub mod session;
+pub mod stream;

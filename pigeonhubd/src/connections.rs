@@ -1,0 +1,157 @@
+//! What the driver knows of each connection, and how it sends on it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pigeonhub_proto::io::{ConnId, Output};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::channel::{self, ChannelConfig, ChannelEvent, ChannelHandle};
+use crate::dial::Dialler;
+use crate::outbox::{Item, Outbox};
+
+/// Channel events that may wait for the driver, of at most 64 KiB each. A
+/// channel with one more waits, and its far end with it.
+pub const CHANNEL_QUEUE: usize = 256;
+
+/// One connection, as the driver sees it.
+enum Connection {
+    /// A WebSocket, accepted or dialled.
+    WebSocket(Arc<Outbox>),
+    /// A data channel. Dropping the handle closes it.
+    Channel(ChannelHandle),
+    /// A data channel that was told to close.
+    Closing,
+}
+
+/// Every open connection. Dials and their sessions end when this is dropped;
+/// accepted ones belong to the listener.
+pub struct Connections {
+    open: HashMap<ConnId, Connection>,
+    dialler: Dialler,
+    dials: JoinSet<()>,
+    channels: ChannelConfig,
+    channel_events: mpsc::Sender<ChannelEvent>,
+}
+
+impl Connections {
+    /// None yet. Channels report to `channel_events`.
+    pub fn new(
+        dialler: Dialler,
+        channels: ChannelConfig,
+        channel_events: mpsc::Sender<ChannelEvent>,
+    ) -> Self {
+        Self { open: HashMap::new(), dialler, dials: JoinSet::new(), channels, channel_events }
+    }
+
+    /// An accepted WebSocket.
+    pub fn accepted(&mut self, conn: ConnId, outbox: Arc<Outbox>) {
+        self.open.insert(conn, Connection::WebSocket(outbox));
+    }
+
+    /// A connection is over.
+    pub fn closed(&mut self, conn: ConnId) {
+        self.open.remove(&conn);
+    }
+
+    /// Does what the hub wants done with a connection. Nothing here waits.
+    /// Outputs about connections that are over meanwhile are for nobody.
+    pub fn apply(&mut self, output: Output) {
+        match output {
+            Output::Text { conn, text } => self.text(conn, text),
+            Output::Binary { conn, bytes } => self.binary(conn, bytes),
+            Output::Ping { conn } => {
+                if let Some(outbox) = self.outbox(conn) {
+                    // With no room for a ping there is no need for one: the queue's limit ends it.
+                    let _ = outbox.push(Item::Ping);
+                }
+            }
+            Output::Read { conn } => {
+                if let Some(outbox) = self.outbox(conn) {
+                    outbox.read();
+                }
+            }
+            Output::Close { conn, code, reason } => self.close(conn, code, reason),
+            Output::Dial { conn, url } => self.dial(conn, url),
+            Output::ChannelStart { conn, offer } => self.start_channel(conn, offer),
+            Output::ChannelAnswer { conn, sdp } => {
+                if let Some(Connection::Channel(channel)) = self.open.get_mut(&conn) {
+                    channel.answer(sdp);
+                }
+            }
+            Output::ChannelCandidate { conn, candidate } => {
+                if let Some(Connection::Channel(channel)) = self.open.get_mut(&conn) {
+                    channel.candidate(candidate);
+                }
+            }
+            // The driver's own affair.
+            Output::Event(_) => {}
+        }
+    }
+
+    /// Waits for the dialled sessions to end.
+    pub async fn ended(&mut self) {
+        while self.dials.join_next().await.is_some() {}
+    }
+
+    fn outbox(&self, conn: ConnId) -> Option<&Arc<Outbox>> {
+        match self.open.get(&conn) {
+            Some(Connection::WebSocket(outbox)) => Some(outbox),
+            _ => None,
+        }
+    }
+
+    fn text(&mut self, conn: ConnId, text: String) {
+        match self.open.get(&conn) {
+            Some(Connection::WebSocket(outbox)) => {
+                // Text must not be lost in silence, so a far end that does not read it has to go.
+                if let Err(full) = outbox.push(Item::Text(text)) {
+                    outbox.abort(1008, format!("too slow: {full}"));
+                }
+            }
+            Some(Connection::Channel(_)) => {
+                tracing::error!(conn = conn.0, "text for a data channel, which carries none; dropped");
+            }
+            _ => {}
+        }
+    }
+
+    /// A full queue drops it: whoever needs it sends it again.
+    fn binary(&mut self, conn: ConnId, bytes: Bytes) {
+        match self.open.get(&conn) {
+            Some(Connection::WebSocket(outbox)) => {
+                if let Err(full) = outbox.push(Item::Binary(bytes)) {
+                    tracing::debug!(conn = conn.0, %full, "dropped a mesh frame");
+                }
+            }
+            Some(Connection::Channel(channel)) => {
+                if let Err(error) = channel.send(bytes) {
+                    tracing::debug!(conn = conn.0, %error, "dropped a mesh frame");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, conn: ConnId, code: u16, reason: String) {
+        let Some(connection) = self.open.get_mut(&conn) else { return };
+        match connection {
+            Connection::WebSocket(outbox) => outbox.close(code, reason),
+            Connection::Channel(_) | Connection::Closing => *connection = Connection::Closing,
+        }
+    }
+
+    fn dial(&mut self, conn: ConnId, url: String) {
+        while self.dials.try_join_next().is_some() {}
+        let outbox = Arc::new(Outbox::new());
+        self.open.insert(conn, Connection::WebSocket(Arc::clone(&outbox)));
+        self.dials.spawn(self.dialler.clone().run(conn, url, outbox));
+    }
+
+    fn start_channel(&mut self, conn: ConnId, offer: Option<String>) {
+        let handle = channel::start(conn, offer, &self.channels, self.channel_events.clone());
+        self.open.insert(conn, Connection::Channel(handle));
+    }
+}

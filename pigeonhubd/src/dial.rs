@@ -1,0 +1,199 @@
+//! WebSockets that this hub opens, to other hubs.
+
+use std::io;
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, select};
+use pigeonhub_proto::io::{ClosedBy, ConnId};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Error as WsError;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::Request;
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+
+use crate::edge::{Edge, EdgeEvent};
+use crate::outbox::Outbox;
+use crate::session::{self, Session};
+use crate::stream::Counted;
+
+/// Dials at once; further ones wait.
+pub const MAX_DIALS: usize = 64;
+
+/// How long a dial may take, name, TCP, TLS and WebSocket together.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a dial failed, in words for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// Not a `ws:` or `wss:` URL with a host.
+    #[error("not a URL that can be dialled: {0}")]
+    Url(String),
+    /// The name has no address.
+    #[error("no such host: {host}")]
+    NoHost {
+        /// The name.
+        host: String,
+    },
+    /// TCP did not open.
+    #[error("{0}")]
+    Connect(String),
+    /// It answers, but not with a WebSocket.
+    #[error("HTTP {status} instead of a WebSocket")]
+    Http {
+        /// The status.
+        status: u16,
+    },
+    /// It answers, but not in HTTP or not in WebSocket.
+    #[error("no WebSocket there: {0}")]
+    Handshake(String),
+    /// TLS did not open, or the certificates of this machine cannot be read.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// A panic.
+    #[error("a fault in this hub")]
+    Fault,
+    /// It took too long.
+    #[error("no answer within {} s", DIAL_TIMEOUT.as_secs())]
+    TimedOut,
+}
+
+type Stream = WebSocketStream<MaybeTlsStream<Counted<TcpStream>>>;
+
+/// Opens WebSockets. Cheap to clone.
+#[derive(Clone)]
+pub struct Dialler {
+    edge: Edge,
+    max_message_size: usize,
+    places: Arc<Semaphore>,
+    // Read from disk when the first `wss:` URL is dialled.
+    tls: Arc<OnceCell<Arc<ClientConfig>>>,
+}
+
+impl Dialler {
+    /// A dialler whose sessions take messages up to `max_message_size` bytes.
+    pub fn new(edge: Edge, max_message_size: usize) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_DIALS));
+        Self { edge, max_message_size, places, tls: Arc::default() }
+    }
+
+    /// Opens a WebSocket and runs its session to the end. A close that is put
+    /// into the outbox meanwhile ends the dial.
+    pub async fn run(self, conn: ConnId, url: String, outbox: Arc<Outbox>) {
+        let opened = {
+            let open = std::pin::pin!(AssertUnwindSafe(self.open(&url)).catch_unwind());
+            let closing = std::future::poll_fn(|cx| outbox.poll_closing(cx));
+            match select(open, closing).await {
+                Either::Left((opened, _)) => opened,
+                Either::Right(_) => {
+                    self.edge.send(EdgeEvent::Closed { conn, reason: ClosedBy::Local }).await;
+                    return;
+                }
+            }
+        };
+        // A panic ends this dial alone.
+        match opened.unwrap_or(Err(DialError::Fault)) {
+            Ok((ws, remote)) => {
+                if self.edge.send(EdgeEvent::Dialled { conn, remote }).await {
+                    Session::new(conn, ws, outbox, self.edge.clone(), true).run().await;
+                }
+            }
+            Err(error) => {
+                self.edge.send(EdgeEvent::DialFailed { conn, error: error.to_string() }).await;
+            }
+        }
+    }
+
+    async fn open(&self, url: &str) -> Result<(Stream, Option<IpAddr>), DialError> {
+        let _place = self.places.acquire().await;
+        timeout(DIAL_TIMEOUT, self.connect(url)).await.unwrap_or(Err(DialError::TimedOut))
+    }
+
+    async fn connect(&self, url: &str) -> Result<(Stream, Option<IpAddr>), DialError> {
+        let request = url.into_client_request().map_err(|error| DialError::Url(error.to_string()))?;
+        let secure = request.uri().scheme_str() == Some("wss");
+        let tcp = connect_tcp(&request, secure).await?;
+        let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
+        let connector = if secure { Connector::Rustls(self.tls().await?) } else { Connector::Plain };
+        let config = Some(session::config(self.max_message_size));
+        client_async_tls_with_config(request, Counted::new(tcp), config, Some(connector))
+            .await
+            .map(|(ws, _)| (ws, remote))
+            .map_err(|error| match error {
+                WsError::Http(response) => DialError::Http { status: response.status().as_u16() },
+                WsError::Tls(error) => DialError::Tls(error.to_string()),
+                WsError::Io(error) if secure => DialError::Tls(words(&error)),
+                WsError::Io(error) => DialError::Handshake(words(&error)),
+                error => DialError::Handshake(error.to_string()),
+            })
+    }
+
+    /// TLS with the certificates that this machine trusts.
+    async fn tls(&self) -> Result<Arc<ClientConfig>, DialError> {
+        self.tls
+            .get_or_try_init(|| async {
+                tokio::task::spawn_blocking(client_config)
+                    .await
+                    .unwrap_or_else(|error| Err(DialError::Tls(error.to_string())))
+            })
+            .await
+            .cloned()
+    }
+}
+
+async fn connect_tcp(request: &Request, secure: bool) -> Result<TcpStream, DialError> {
+    let host = request.uri().host().ok_or_else(|| DialError::Url(String::from("it names no host")))?;
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
+    let no_host = || DialError::NoHost { host: bare.to_owned() };
+    let addresses = lookup_host((bare, port)).await.map_err(|_| no_host())?;
+    let mut last = no_host();
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(tcp) => {
+                // Without it signals wait for the acknowledgement of the ones before.
+                let _ = tcp.set_nodelay(true);
+                return Ok(tcp);
+            }
+            Err(error) => last = DialError::Connect(words(&error)),
+        }
+    }
+    Err(last)
+}
+
+/// A system error as a person says it.
+fn words(error: &io::Error) -> String {
+    let known = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "connection refused",
+        io::ErrorKind::ConnectionReset => "connection reset",
+        io::ErrorKind::HostUnreachable => "host unreachable",
+        io::ErrorKind::NetworkUnreachable => "network unreachable",
+        io::ErrorKind::TimedOut => "connection timed out",
+        io::ErrorKind::UnexpectedEof => "connection closed before the handshake was over",
+        _ => return error.to_string(),
+    };
+    String::from(known)
+}
+
+fn client_config() -> Result<Arc<ClientConfig>, DialError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        let none = "this machine trusts no certificate authority; install the package ca-certificates";
+        return Err(DialError::Tls(String::from(none)));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| DialError::Tls(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,204 @@
+//! What passes between the driver and everything else: events in, questions
+//! in, and the limits on both.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pigeonhub_proto::control::{Answer, Command};
+use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::outbox::Outbox;
+
+/// Events that may wait for the driver. When it is full, whoever has one more
+/// waits, and so stops reading its own socket.
+pub const EVENT_QUEUE: usize = 1024;
+
+/// Bytes of messages that may wait for the driver, in KiB. Without it a full
+/// queue of the largest messages would hold a gigabyte.
+pub const EVENT_BUDGET_KIB: u32 = 16 * 1024;
+
+/// Questions that may wait for the driver; one more is answered with [`AskError::Busy`].
+pub const QUERY_QUEUE: usize = 64;
+
+/// How long a question may wait for its answer.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What the edge tells the driver. The same as
+/// [`Input`](pigeonhub_proto::io::Input), but owning what it carries.
+#[derive(Debug)]
+pub enum EdgeEvent {
+    /// A WebSocket was accepted; its session sends what is put into `outbox`.
+    Accepted { conn: ConnId, request: Request, outbox: Arc<Outbox> },
+    /// A dialled WebSocket is open.
+    Dialled { conn: ConnId, remote: Option<std::net::IpAddr> },
+    /// A dialled WebSocket could not be opened.
+    DialFailed { conn: ConnId, error: String },
+    /// A text message.
+    Text { conn: ConnId, text: Utf8Bytes, room: Room },
+    /// A binary message.
+    Binary { conn: ConnId, bytes: Bytes, room: Room },
+    /// A WebSocket pong.
+    Pong { conn: ConnId },
+    /// A WebSocket is over. The last event about it.
+    Closed { conn: ConnId, reason: ClosedBy },
+}
+
+/// Room in the byte budget, given back when dropped. Small messages need none:
+/// the number of events bounds them.
+#[derive(Debug, Default)]
+pub struct Room {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A question to the driver.
+#[derive(Debug)]
+pub struct Query {
+    /// What is asked.
+    pub command: Command,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// Why a question has no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AskError {
+    /// Too many questions, or the driver did not get to it in [`QUERY_TIMEOUT`].
+    #[error("the hub is too busy to answer; try again")]
+    Busy,
+    /// The driver is gone.
+    #[error("the hub is shutting down")]
+    Gone,
+}
+
+/// The edge's end of the channels to the driver. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    events: mpsc::Sender<EdgeEvent>,
+    queries: mpsc::Sender<Query>,
+    budget: Arc<Semaphore>,
+    accepted: Arc<AtomicU64>,
+}
+
+/// The driver's end of the channels.
+#[derive(Debug)]
+pub struct Intake {
+    /// Events, in each connection's order.
+    pub events: mpsc::Receiver<EdgeEvent>,
+    /// Questions.
+    pub queries: mpsc::Receiver<Query>,
+}
+
+impl Edge {
+    /// Both ends.
+    pub fn new() -> (Self, Intake) {
+        let (events, event_intake) = mpsc::channel(EVENT_QUEUE);
+        let (queries, query_intake) = mpsc::channel(QUERY_QUEUE);
+        let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
+        let edge = Self { events, queries, budget, accepted: Arc::default() };
+        (edge, Intake { events: event_intake, queries: query_intake })
+    }
+
+    /// A number for an accepted connection: odd, never the same twice.
+    pub fn next_accepted(&self) -> ConnId {
+        ConnId(self.accepted.fetch_add(1, Ordering::Relaxed) * 2 + 1)
+    }
+
+    /// Tells the driver, waiting for room in its queue. False if the driver is gone.
+    pub async fn send(&self, event: EdgeEvent) -> bool {
+        self.events.send(event).await.is_ok()
+    }
+
+    /// Tells the driver if there is room at once; else gives the event back.
+    /// `Ok(false)` if the driver is gone.
+    #[allow(clippy::result_large_err, reason = "the event comes back to be sent later")]
+    pub fn try_send(&self, event: EdgeEvent) -> Result<bool, EdgeEvent> {
+        match self.events.try_send(event) {
+            Ok(()) => Ok(true),
+            Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
+            Err(mpsc::error::TrySendError::Full(event)) => Err(event),
+        }
+    }
+
+    /// Room for a message of `len` bytes, if there is at once.
+    pub fn try_room(&self, len: usize) -> Option<Room> {
+        match units(len) {
+            0 => Some(Room::default()),
+            n => Arc::clone(&self.budget).try_acquire_many_owned(n).ok().map(|p| Room { _permit: Some(p) }),
+        }
+    }
+
+    /// Room for a message of `len` bytes, waiting for it.
+    pub async fn room(&self, len: usize) -> Room {
+        match units(len) {
+            0 => Room::default(),
+            n => Room { _permit: Arc::clone(&self.budget).acquire_many_owned(n).await.ok() },
+        }
+    }
+
+    /// Asks the driver.
+    pub async fn ask(&self, command: Command) -> Result<Answer, AskError> {
+        let (reply, answer) = oneshot::channel();
+        self.queries.try_send(Query { command, reply }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => AskError::Busy,
+            mpsc::error::TrySendError::Closed(_) => AskError::Gone,
+        })?;
+        match tokio::time::timeout(QUERY_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|_| AskError::Gone),
+            Err(_) => Err(AskError::Busy),
+        }
+    }
+}
+
+/// Budget units of a message: its KiB from 4 KiB on. A message larger than the
+/// whole budget takes the whole budget.
+fn units(len: usize) -> u32 {
+    match u32::try_from(len / 1024).unwrap_or(u32::MAX) {
+        0..4 => 0,
+        kib => kib.min(EVENT_BUDGET_KIB),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn large_messages_share_one_budget() {
+        let (edge, _intake) = Edge::new();
+        let all = edge.room(usize::MAX).await;
+        assert!(edge.try_room(100).is_some(), "small messages need no room");
+        assert!(edge.try_room(1 << 20).is_none(), "the budget is used up");
+        drop(all);
+        assert!(edge.try_room(1 << 20).is_some(), "the budget came back");
+    }
+
+    #[tokio::test]
+    async fn questions_beyond_the_queue_are_refused() {
+        let (edge, mut intake) = Edge::new();
+        let waiting: Vec<_> = (0..QUERY_QUEUE)
+            .map(|_| {
+                let edge = edge.clone();
+                tokio::spawn(async move { edge.ask(Command::Status).await })
+            })
+            .collect();
+        while intake.queries.len() < QUERY_QUEUE {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(edge.ask(Command::Status).await, Err(AskError::Busy));
+        intake.queries.close();
+        while intake.queries.recv().await.is_some() {}
+        for asked in waiting {
+            assert_eq!(asked.await.expect("no panic"), Err(AskError::Gone));
+        }
+    }
+
+    #[test]
+    fn accepted_connections_have_odd_numbers() {
+        let (edge, _intake) = Edge::new();
+        assert_eq!([edge.next_accepted(), edge.next_accepted()], [ConnId(1), ConnId(3)]);
+    }
+}

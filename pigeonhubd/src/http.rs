@@ -1,0 +1,245 @@
+//! The HTTP side of the port: a few pages, and the door to the WebSockets.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION,
+};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Response, StatusCode, http};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pigeonhub_proto::control::{Answer, Command, HubInfo, Status};
+use pigeonhub_proto::io::Request;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::edge::{AskError, Edge, EdgeEvent};
+use crate::handshake;
+use crate::outbox::Outbox;
+use crate::session::{self, Session};
+use crate::stream::Counted;
+
+/// The request line and headers together, in bytes; more is answered with 431.
+const MAX_HEADERS: usize = 16 * 1024;
+
+/// How long a far end may take for its request.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection may stay plain HTTP, all its requests together.
+pub const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the pages say and how WebSockets are treated.
+#[derive(Debug)]
+pub struct Site {
+    /// The way to the driver.
+    pub edge: Edge,
+    /// The value of `Access-Control-Allow-Origin`.
+    pub cors_origin: HeaderValue,
+    /// Whether this hub takes part in a mesh.
+    pub hub_enabled: bool,
+    /// The mesh's name.
+    pub namespace: String,
+    /// The largest message that a session takes, in bytes.
+    pub max_message_size: usize,
+}
+
+type Body = Full<Bytes>;
+
+/// Serves one TCP connection to its end: HTTP, and then perhaps a session.
+/// `upgraded` is dropped when it is no longer plain HTTP.
+pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, upgraded: impl Send) {
+    // Boxed, so that a session, which may last for days, does not keep HTTP's buffers.
+    let Some((tcp, sent_early, request)) = Box::pin(pages(tcp, remote, Arc::clone(&site))).await else {
+        return;
+    };
+    drop(upgraded);
+    let (edge, max_message_size) = (site.edge.clone(), site.max_message_size);
+    drop(site);
+    let (conn, outbox) = (edge.next_accepted(), Arc::new(Outbox::new()));
+    let config = Some(session::config(max_message_size));
+    let stream = Counted::new(tcp);
+    let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
+    if edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
+        Session::new(conn, ws, outbox, edge, false).run().await;
+    }
+}
+
+/// Answers requests until the connection ends, or is accepted as a WebSocket:
+/// then the socket, what was sent on it behind the request, and the request.
+async fn pages(tcp: TcpStream, remote: IpAddr, site: Arc<Site>) -> Option<(TcpStream, Vec<u8>, Request)> {
+    let wanted = Mutex::new(None);
+    let service = service_fn(|request: http::Request<Incoming>| {
+        let (site, wanted) = (&site, &wanted);
+        Box::pin(async move { Ok::<_, Infallible>(answer(request, remote, site, wanted).await) })
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_header_size(MAX_HEADERS)
+        .max_buf_size(MAX_HEADERS)
+        .serve_connection(TokioIo::new(tcp), service);
+    let parts = timeout(HTTP_TIMEOUT, connection.without_shutdown()).await.ok()?.ok()?;
+    let (tcp, sent_early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let request = wanted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    Some((tcp, sent_early, request))
+}
+
+async fn answer(
+    request: http::Request<Incoming>,
+    remote: IpAddr,
+    site: &Site,
+    wanted: &Mutex<Option<Request>>,
+) -> Response<Body> {
+    let (parts, _) = request.into_parts();
+    let mut response = if handshake::wanted(&parts.headers) {
+        upgrade(&parts, remote, wanted)
+    } else {
+        match parts.method {
+            Method::OPTIONS => Response::default(),
+            Method::GET | Method::HEAD => page(parts.uri.path(), site).await,
+            _ => {
+                let mut refused =
+                    text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD and OPTIONS are answered here");
+                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+                refused
+            }
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, site.cors_origin.clone());
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
+    response
+}
+
+fn upgrade(parts: &http::request::Parts, remote: IpAddr, wanted: &Mutex<Option<Request>>) -> Response<Body> {
+    match handshake::accept(parts) {
+        Ok(headers) => {
+            let request = handshake::request(parts, remote);
+            *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            response.headers_mut().extend(headers);
+            response
+        }
+        Err(refusal) => {
+            let mut response = text(refusal.status(), &refusal.to_string());
+            if refusal.status() == StatusCode::UPGRADE_REQUIRED {
+                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            response
+        }
+    }
+}
+
+async fn page(path: &str, site: &Site) -> Response<Body> {
+    let answer = match path {
+        "/health" => site.edge.ask(Command::Status).await,
+        "/hubs" => site.edge.ask(Command::Hubs).await,
+        _ => {
+            let version = env!("CARGO_PKG_VERSION");
+            let name = format!("PigeonHub WebSocket signaling server (pigeonhubd {version})\n");
+            return text(StatusCode::OK, &name);
+        }
+    };
+    match answer {
+        Ok(Answer::Status(status)) => json(&health(&status, site)),
+        Ok(Answer::Hubs(hubs)) => json(&hub_list(&hubs, site)),
+        Ok(Answer::Peers(_)) | Err(AskError::Gone) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, &AskError::Gone.to_string())
+        }
+        Err(AskError::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &AskError::Busy.to_string()),
+    }
+}
+
+fn health(status: &Status, site: &Site) -> serde_json::Value {
+    json!({
+        "status": "healthy",
+        "timestamp": timestamp(),
+        "uptime": status.uptime,
+        "isHub": site.hub_enabled,
+        "connections": status.connections,
+        "peers": status.local_peers,
+        "hubs": status.known_hubs,
+        "networks": status.networks,
+        "memory": { "rss": resident_bytes() },
+        "mesh": {
+            "hubId": status.hub_id,
+            "namespace": site.namespace,
+            "state": status.state,
+            "reason": status.reason,
+            "ready": status.ready,
+            "migrated": status.migrated,
+            "p2pLinks": status.p2p_links,
+            "wsLinks": status.ws_links,
+            "knownHubs": status.known_hubs,
+            "remotePeers": status.remote_peers,
+        },
+        "version": status.version,
+    })
+}
+
+/// The other hubs within reach, in the form that clients of the JavaScript hub know.
+fn hub_list(hubs: &[HubInfo], site: &Site) -> serde_json::Value {
+    let others = hubs.iter().filter(|hub| !hub.own && hub.reachable);
+    let hubs: Vec<_> = others
+        .map(|hub| {
+            json!({
+                "peerId": hub.hub_id,
+                "registeredAt": hub.registered_at,
+                "connectedAt": hub.registered_at,
+                "lastActivity": hub.last_activity,
+                "networkName": site.namespace,
+                "data": {
+                    "isHub": true,
+                    "urls": hub.urls,
+                    "link": hub.link,
+                    "distance": hub.distance,
+                    "ready": hub.ready,
+                    "draining": hub.draining,
+                },
+            })
+        })
+        .collect();
+    json!({ "timestamp": timestamp(), "totalHubs": hubs.len(), "hubs": hubs })
+}
+
+fn timestamp() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// The memory this process holds in RAM, in bytes; `None` where `/proc` does not tell.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn text(status: StatusCode, body: &str) -> Response<Body> {
+    content(status, "text/plain; charset=utf-8", body.to_owned())
+}
+
+fn json(body: &serde_json::Value) -> Response<Body> {
+    let mut response = content(StatusCode::OK, "application/json", body.to_string());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn content(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}

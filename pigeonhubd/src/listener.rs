@@ -1,0 +1,187 @@
+//! The listening sockets, and a task for each connection that they accept.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+
+use crate::http::{self, Site};
+
+/// Connections that may be plain HTTP at once. Further ones wait to be accepted.
+pub const MAX_HANDSHAKES: usize = 1024;
+
+/// Connections above `max_connections` that are let in to be told so in
+/// WebSocket's own words. Beyond these a 503 is all there is.
+pub const SPARE_CONNECTIONS: usize = 512;
+
+/// Pause after an accept that failed for want of resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+const BACKLOG: u32 = 1024;
+
+/// Why this hub cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Someone else has the port.
+    #[error(
+        "port {port} is taken: another process listens on {address}. Stop it, or choose another port with --port"
+    )]
+    Taken {
+        /// The port.
+        port: u16,
+        /// The address.
+        address: IpAddr,
+    },
+    /// A port under 1024 and no right to it.
+    #[error("port {port} is not allowed to this user; choose one from 1024 on")]
+    NotAllowed {
+        /// The port.
+        port: u16,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}: {error}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// Listens on those of the addresses that this machine has: one at least.
+/// Port 0 is a free port, the same on all of them.
+pub fn bind(addresses: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, ListenError> {
+    let (mut listeners, mut absent) = (Vec::new(), None);
+    for address in addresses {
+        match bind_one(*address, port) {
+            Ok(listener) => {
+                port = listener.local_addr().map_or(port, |local| local.port());
+                listeners.push(listener);
+            }
+            Err(error) if missing(&error) => absent = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match absent {
+        Some(error) if listeners.is_empty() => Err(error),
+        _ => Ok(listeners),
+    }
+}
+
+/// Whether an address could not be bound because this machine does not have it.
+fn missing(error: &ListenError) -> bool {
+    let ListenError::Other { error, .. } = error else { return false };
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
+}
+
+fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+    let address = SocketAddr::new(ip, port);
+    let listen = || {
+        let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        if ip.is_ipv6() {
+            // Else `::` would take the IPv4 port too, on most machines, and not on others.
+            setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+        }
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => ListenError::Taken { port, address: ip },
+        io::ErrorKind::PermissionDenied => ListenError::NotAllowed { port },
+        _ => ListenError::Other { address, error },
+    })
+}
+
+/// Accepts until `stop` turns true (or its sender is dropped), then waits for
+/// the connections to end. Dropping this future ends them at once.
+pub async fn serve(
+    listeners: Vec<TcpListener>,
+    site: Arc<Site>,
+    max_connections: usize,
+    stop: watch::Receiver<bool>,
+) {
+    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let total = max_connections.saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
+    let connections = Arc::new(Semaphore::new(total));
+    let mut loops = JoinSet::new();
+    for listener in listeners {
+        let gate = Gate { handshakes: Arc::clone(&handshakes), connections: Arc::clone(&connections) };
+        loops.spawn(accept(listener, Arc::clone(&site), gate, stop.clone()));
+    }
+    while loops.join_next().await.is_some() {}
+}
+
+struct Gate {
+    handshakes: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+}
+
+async fn accept(listener: TcpListener, site: Arc<Site>, gate: Gate, mut stop: watch::Receiver<bool>) {
+    let mut tasks = JoinSet::new();
+    let mut short = false;
+    loop {
+        while tasks.try_join_next().is_some() {}
+        let next = async {
+            let handshake = Arc::clone(&gate.handshakes).acquire_owned().await.ok();
+            (handshake, listener.accept().await)
+        };
+        let (handshake, accepted) = tokio::select! {
+            next = next => next,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((tcp, remote)) => {
+                short = false;
+                // Without it signals wait for the acknowledgement of the ones before.
+                let _ = tcp.set_nodelay(true);
+                match Arc::clone(&gate.connections).try_acquire_owned() {
+                    Ok(place) => {
+                        tasks.spawn(connection(tcp, remote, Arc::clone(&site), handshake, place));
+                    }
+                    Err(_) => refuse(&tcp),
+                }
+            }
+            Err(error) if of_one_connection(&error) => {}
+            Err(error) => {
+                if !short {
+                    tracing::warn!(%error, "cannot accept connections for the moment");
+                }
+                short = true;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn connection(
+    tcp: TcpStream,
+    remote: SocketAddr,
+    site: Arc<Site>,
+    handshake: Option<OwnedSemaphorePermit>,
+    _place: OwnedSemaphorePermit,
+) {
+    http::serve(tcp, remote.ip(), site, handshake).await;
+}
+
+/// Says that the hub is full, as far as the socket takes it at once.
+fn refuse(tcp: &TcpStream) {
+    let _ = tcp.try_write(
+        b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n\
+          Content-Length: 30\r\n\r\nthis hub has no place for you\n",
+    );
+}
+
+/// Whether an accept failed because of the one connection alone.
+fn of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

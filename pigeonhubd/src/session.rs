@@ -1,0 +1,314 @@
+//! One task for each WebSocket, accepted or dialled: messages in to the
+//! driver, messages out of its outbox, and an orderly end.
+
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{FutureExt, Sink, Stream, StreamExt};
+use pigeonhub_proto::io::{ClosedBy, ConnId};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes};
+
+use crate::edge::{Edge, EdgeEvent, Room};
+use crate::outbox::{Close, Item, Next, Outbox};
+use crate::stream::Written;
+
+/// How long a close may take: sending what waits, and the far end's answer.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// How long the far end's socket may take nothing at all while something waits.
+pub const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// Messages that one session handles before it lets others go first.
+const READ_BATCH: u32 = 32;
+
+/// Bytes thrown away at most while a far end that broke a rule still sends.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Buffers that suit thousands of mostly silent connections, and the limits.
+pub fn config(max_message_size: usize) -> WebSocketConfig {
+    const WRITE_BUFFER: usize = 16 * 1024;
+    WebSocketConfig::default()
+        .read_buffer_size(4 * 1024)
+        .write_buffer_size(WRITE_BUFFER)
+        // Only what is one message over the write buffer is ever in there, and
+        // pongs: this keeps a far end that pings but never reads in bounds.
+        .max_write_buffer_size(max_message_size.saturating_mul(2).saturating_add(1024 * 1024))
+        .max_message_size(Some(max_message_size))
+        .max_frame_size(Some(max_message_size))
+}
+
+/// One WebSocket and its outbox.
+pub struct Session<S> {
+    conn: ConnId,
+    ws: WebSocketStream<S>,
+    outbox: Arc<Outbox>,
+    edge: Edge,
+    /// Whether the driver wants to hear what comes in.
+    reading: bool,
+    /// A message came in that the driver has no room for yet. Nothing more is
+    /// read until it has.
+    blocked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    /// Something was given to the WebSocket and not yet to the socket.
+    dirty: bool,
+    /// Set while the socket takes nothing: when to give up, and how many bytes
+    /// it had taken when the wait began.
+    stall: Option<(Pin<Box<Sleep>>, u64)>,
+    /// Messages read since this task last let others go first.
+    batch: u32,
+}
+
+enum Step {
+    /// Something came in, or reading is over.
+    Received(Option<Result<Message, WsError>>),
+    /// The driver took the message that was blocked; false if it is gone.
+    Unblocked(bool),
+    /// The driver wants the connection closed.
+    Close(Close),
+    /// The socket takes nothing for too long, or broke.
+    Broken(String),
+}
+
+impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
+    /// A session on an open WebSocket. `reading`: whether to read at once, or
+    /// only when the outbox says so.
+    pub fn new(conn: ConnId, ws: WebSocketStream<S>, outbox: Arc<Outbox>, edge: Edge, reading: bool) -> Self {
+        let (blocked, stall) = (None, None);
+        Self { conn, ws, outbox, edge, reading, blocked, dirty: false, stall, batch: 0 }
+    }
+
+    /// Runs to the end of the WebSocket, then tells the driver. A panic ends
+    /// this session alone.
+    pub async fn run(self) {
+        let (conn, edge) = (self.conn, self.edge.clone());
+        let reason = AssertUnwindSafe(self.serve()).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(conn = conn.0, "a session ended by a fault in pigeonhubd; the others go on");
+            ClosedBy::Broken(String::from("a fault in this hub"))
+        });
+        edge.send(EdgeEvent::Closed { conn, reason }).await;
+    }
+
+    async fn serve(mut self) -> ClosedBy {
+        loop {
+            if self.batch >= READ_BATCH {
+                self.batch = 0;
+                tokio::task::yield_now().await;
+            }
+            match poll_fn(|cx| self.poll_step(cx)).await {
+                Step::Received(Some(Ok(message))) => {
+                    if let Some(end) = self.received(message).await {
+                        return end;
+                    }
+                }
+                Step::Received(Some(Err(error))) => return self.failed(error).await,
+                Step::Received(None) => return lost(),
+                Step::Unblocked(true) => self.blocked = None,
+                Step::Unblocked(false) => return self.gone().await,
+                Step::Close(close) => return self.close(close).await,
+                Step::Broken(reason) => return ClosedBy::Broken(reason),
+            }
+        }
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Poll::Ready(step) = self.poll_write(cx) {
+            return Poll::Ready(step);
+        }
+        if let Some(blocked) = &mut self.blocked {
+            return blocked.as_mut().poll(cx).map(Step::Unblocked);
+        }
+        if self.reading {
+            return Pin::new(&mut self.ws).poll_next(cx).map(Step::Received);
+        }
+        Poll::Pending
+    }
+
+    /// Takes everything out of the outbox that the socket has room for, then
+    /// flushes once.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            if let Poll::Ready(close) = self.outbox.poll_abort(cx) {
+                return Poll::Ready(Step::Close(close));
+            }
+            match Pin::new(&mut self.ws).poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error.to_string())),
+                Poll::Pending => return self.poll_stall(cx),
+            }
+            match self.outbox.poll_next(cx) {
+                Poll::Ready(Next::Read) => self.reading = true,
+                Poll::Ready(Next::Close(close)) => return Poll::Ready(Step::Close(close)),
+                Poll::Ready(Next::Send(item)) => {
+                    self.dirty = true;
+                    if let Err(error) = Pin::new(&mut self.ws).start_send(item.into()) {
+                        return Poll::Ready(Step::Broken(error.to_string()));
+                    }
+                }
+                Poll::Pending if self.dirty => match Pin::new(&mut self.ws).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.dirty = false,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error.to_string())),
+                    Poll::Pending => return self.poll_stall(cx),
+                },
+                Poll::Pending => {
+                    self.stall = None;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Called while the socket takes nothing: ready when that lasted too long.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        let written = self.ws.get_ref().written();
+        let (sleep, before) =
+            self.stall.get_or_insert_with(|| (Box::pin(tokio::time::sleep(WRITE_STALL)), written));
+        if *before != written {
+            *before = written;
+            sleep.as_mut().reset(Instant::now() + WRITE_STALL);
+        }
+        sleep
+            .as_mut()
+            .poll(cx)
+            .map(|()| Step::Broken(format!("the far end took nothing for {} s", WRITE_STALL.as_secs())))
+    }
+
+    /// Passes a message on. Returns the end, if it is one.
+    async fn received(&mut self, message: Message) -> Option<ClosedBy> {
+        self.batch += 1;
+        let conn = self.conn;
+        match message {
+            Message::Text(text) => {
+                let len = text.len();
+                self.pass(len, move |room| EdgeEvent::Text { conn, text, room });
+            }
+            Message::Binary(bytes) => {
+                let len = bytes.len();
+                self.pass(len, move |room| EdgeEvent::Binary { conn, bytes, room });
+            }
+            Message::Pong(_) => self.pass(0, move |_| EdgeEvent::Pong { conn }),
+            // The WebSocket has queued the pong, and sends it when it is polled next.
+            Message::Ping(_) | Message::Frame(_) => {}
+            Message::Close(frame) => return Some(self.closed_by_far_end(frame).await),
+        }
+        None
+    }
+
+    /// Gives a message to the driver, now or, when it has no room, as soon as it has.
+    fn pass(&mut self, len: usize, event: impl FnOnce(Room) -> EdgeEvent + Send + 'static) {
+        let edge = self.edge.clone();
+        if let Some(room) = edge.try_room(len) {
+            match edge.try_send(event(room)) {
+                Ok(true) => {}
+                Ok(false) => self.blocked = Some(Box::pin(std::future::ready(false))),
+                Err(event) => self.blocked = Some(Box::pin(async move { edge.send(event).await })),
+            }
+            return;
+        }
+        self.blocked = Some(Box::pin(async move {
+            let room = edge.room(len).await;
+            edge.send(event(room)).await
+        }));
+    }
+
+    /// Closes as the driver wants it.
+    async fn close(mut self, close: Close) -> ClosedBy {
+        let deadline = Instant::now() + CLOSE_WAIT;
+        let frame = frame(close.code, &close.reason);
+        let handshake = async {
+            self.ws.close(Some(frame)).await?;
+            // What still comes in is for nobody; the answer to the close ends it.
+            while let Some(message) = self.ws.next().await {
+                message?;
+            }
+            Ok::<_, WsError>(())
+        };
+        if !matches!(timeout_at(deadline, handshake).await, Ok(Ok(()))) {
+            self.linger(deadline).await;
+        }
+        close.broken.map_or(ClosedBy::Local, ClosedBy::Broken)
+    }
+
+    /// The driver is gone: so is this hub.
+    async fn gone(self) -> ClosedBy {
+        self.close(Close { code: 1001, reason: String::from("the hub stopped"), broken: None }).await
+    }
+
+    async fn closed_by_far_end(&mut self, frame: Option<CloseFrame>) -> ClosedBy {
+        let deadline = Instant::now() + CLOSE_WAIT;
+        // Sends the answer that the WebSocket has queued, and waits for the end of TCP.
+        while let Ok(Some(Ok(_))) = timeout_at(deadline, self.ws.next()).await {}
+        let (code, reason) =
+            frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.as_str().to_owned()));
+        ClosedBy::Remote { code, reason }
+    }
+
+    /// The far end broke a rule of WebSocket, or the connection broke.
+    async fn failed(mut self, error: WsError) -> ClosedBy {
+        let (code, reason) = match &error {
+            WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
+                (1009, format!("a message is over the limit of {max_size} bytes"))
+            }
+            WsError::Utf8(_) => (1007, String::from("a text message is not UTF-8")),
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return lost(),
+            WsError::Protocol(fault) => (1002, fault.to_string()),
+            _ => return ClosedBy::Broken(error.to_string()),
+        };
+        let deadline = Instant::now() + CLOSE_WAIT;
+        let sent = timeout_at(deadline, self.ws.close(Some(frame(code, &reason)))).await;
+        if matches!(sent, Ok(Ok(()))) {
+            self.linger(deadline).await;
+        }
+        ClosedBy::Broken(reason)
+    }
+
+    /// Ends TCP such that the far end gets to read the close: a socket dropped
+    /// with unread data resets the connection and takes the close with it.
+    async fn linger(&mut self, deadline: Instant) {
+        let stream = self.ws.get_mut();
+        let drained = async {
+            let mut waste = [0; 4096];
+            let mut left = LINGER_BYTES;
+            if stream.shutdown().await.is_ok() {
+                while let Ok(count @ 1..) = stream.read(&mut waste).await {
+                    left = left.saturating_sub(count);
+                    if left == 0 {
+                        break;
+                    }
+                }
+            }
+        };
+        // Its result does not matter: the connection is over either way.
+        let _ = timeout_at(deadline, drained).await;
+    }
+}
+
+fn lost() -> ClosedBy {
+    ClosedBy::Broken(String::from("the connection was lost without a WebSocket close"))
+}
+
+/// A close frame; its reason is cut to the 123 bytes that fit.
+fn frame(code: u16, reason: &str) -> CloseFrame {
+    const MAX_REASON: usize = 123;
+    let cut = reason.floor_char_boundary(MAX_REASON);
+    let reason = Utf8Bytes::from(reason.get(..cut).unwrap_or_default());
+    CloseFrame { code: CloseCode::from(code), reason }
+}
+
+impl From<Item> for Message {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::Text(text) => Self::Text(text.into()),
+            Item::Binary(bytes) => Self::Binary(bytes),
+            Item::Ping => Self::Ping(Bytes::new()),
+        }
+    }
+}
