@@ -10,7 +10,6 @@ mod graph;
 mod tests;
 
 use std::cell::OnceCell;
-use std::cmp::Reverse;
 
 use self::graph::{Claims, Graph, Index, NEVER};
 use crate::id::Id;
@@ -94,10 +93,10 @@ impl Routes {
 
     fn search(own: Id, index: Index, graph: Graph, open: Vec<Id>) -> Self {
         let own = index.find(&own).unwrap_or_default();
-        let distance = graph.distances(own, |_| true);
+        let (distance, order) = graph.search(own, |_| true);
         let p2p_distance = graph.distances(own, |end| end.p2p);
         let words = graph.of(own).len().div_ceil(64);
-        let hops = first_hops(&graph, own, words, &distance);
+        let hops = first_hops(&graph, words, &distance, &order);
         let detours = vec![OnceCell::new(); index.len()];
         Self { index, own, graph, open, distance, p2p_distance, hops, words, detours }
     }
@@ -211,16 +210,16 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Hands each hub's set of first hops on to those one link further.
-fn first_hops(graph: &Graph, own: usize, words: usize, distance: &[u32]) -> Vec<u64> {
+/// Hands each hub's set of first hops on to those one link further. `order` is
+/// that in which the hubs were reached, this one first.
+fn first_hops(graph: &Graph, words: usize, distance: &[u32], order: &[u32]) -> Vec<u64> {
     let mut hops = vec![0u64; distance.len() * words];
-    for (nth, end) in graph.of(own).iter().enumerate() {
+    let Some((own, others)) = order.split_first() else { return hops };
+    for (nth, end) in graph.of(*own as usize).iter().enumerate() {
         hops[end.hub as usize * words + nth / 64] |= 1 << (nth % 64);
     }
-    let mut order: Vec<usize> =
-        (0..distance.len()).filter(|&at| at != own && distance[at] != NEVER).collect();
-    order.sort_unstable_by_key(|&at| Reverse(distance[at]));
-    while let Some(at) = order.pop() {
+    for &at in others {
+        let at = at as usize;
         for end in graph.of(at) {
             let to = end.hub as usize;
             if distance[to] == distance[at] + 1 {

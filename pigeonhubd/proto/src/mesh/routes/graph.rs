@@ -15,7 +15,8 @@ pub(super) struct Index {
 
 impl Index {
     pub(super) fn new(mut ids: Vec<Id>) -> Self {
-        ids.sort_unstable();
+        // The stable sort is the quicker one for ids that are nearly in order.
+        ids.sort();
         ids.dedup();
         Self { heads: ids.iter().map(head).collect(), ids }
     }
@@ -41,18 +42,9 @@ fn head(id: &Id) -> u64 {
     id.0.iter().take(8).fold(0, |head, byte| head << 8 | u64::from(*byte))
 }
 
-/// One end's word that a link is open.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Claim {
-    from: u32,
-    to: u32,
-    /// For the order: P2P comes first.
-    websocket: bool,
-}
-
 /// What all hubs say of their links.
 #[derive(Default)]
-pub(super) struct Claims(Vec<Claim>);
+pub(super) struct Claims(Vec<(u32, End)>);
 
 impl Claims {
     /// Notes that `from` lists `link`, unless it leads to a hub that is not known.
@@ -60,35 +52,50 @@ impl Claims {
         if let Some(to) = index.find(&link.hub)
             && to != from
         {
-            self.0.push(Claim { from: from as u32, to: to as u32, websocket: !link.p2p });
+            self.0.push((from as u32, End { hub: to as u32, p2p: link.p2p }));
         }
     }
 
     /// The links that both ends list.
-    pub(super) fn agree(mut self, hubs: usize) -> Graph {
-        self.0.sort_unstable();
-        // Two links may be open between the same two while one replaces the other.
-        self.0.dedup_by_key(|claim| (claim.from, claim.to));
-        let mut rows = vec![0; hubs + 1];
-        for claim in &self.0 {
-            rows[claim.from as usize + 1] += 1;
-        }
+    pub(super) fn agree(self, hubs: usize) -> Graph {
+        let said = self.into_graph(hubs);
+        let mut graph = Graph { start: vec![0], ends: Vec::with_capacity(said.ends.len()) };
         for at in 0..hubs {
-            rows[at + 1] += rows[at];
-        }
-        let mut graph = Graph { start: vec![0], ends: Vec::with_capacity(self.0.len()) };
-        for at in 0..hubs {
-            for claim in &self.0[rows[at]..rows[at + 1]] {
-                let to = claim.to as usize;
-                let answers = &self.0[rows[to]..rows[to + 1]];
-                if let Ok(found) = answers.binary_search_by_key(&claim.from, |answer| answer.to) {
-                    let p2p = !claim.websocket && !answers[found].websocket;
-                    graph.ends.push(End { hub: claim.to, p2p });
+            let mut last = None;
+            for end in said.of(at) {
+                // Two links may be open between the same two while one replaces the other.
+                if last.replace(end.hub) != Some(end.hub)
+                    && let Some(answer) = said.claim(end.hub as usize, at)
+                {
+                    graph.ends.push(End { hub: end.hub, p2p: end.p2p && answer.p2p });
                 }
             }
             graph.start.push(graph.ends.len());
         }
         graph
+    }
+
+    /// What each hub says, whoever agrees: in order, P2P first.
+    fn into_graph(self, hubs: usize) -> Graph {
+        // A counting sort by hub, then each hub's few links by themselves.
+        let mut start = vec![0; hubs + 1];
+        for (from, _) in &self.0 {
+            start[*from as usize + 1] += 1;
+        }
+        for at in 0..hubs {
+            start[at + 1] += start[at];
+        }
+        let mut ends = vec![End { hub: 0, p2p: false }; self.0.len()];
+        let mut next = start.clone();
+        for (from, end) in self.0 {
+            let slot = &mut next[from as usize];
+            ends[*slot] = end;
+            *slot += 1;
+        }
+        for row in start.windows(2) {
+            ends[row[0]..row[1]].sort_unstable_by_key(|end| (end.hub, !end.p2p));
+        }
+        Graph { start, ends }
     }
 }
 
@@ -111,9 +118,20 @@ impl Graph {
         &self.ends[self.start[at]..self.start[at + 1]]
     }
 
+    /// The first link from `from` to `to`.
+    fn claim(&self, from: usize, to: usize) -> Option<&End> {
+        let row = self.of(from);
+        row.get(row.partition_point(|end| (end.hub as usize) < to)).filter(|end| end.hub as usize == to)
+    }
+
     /// Links from `from` to every hub, by breadth-first search over the links
-    /// that `take` allows (it gets the number of the hub a link leads to).
+    /// that `take` allows.
     pub(super) fn distances(&self, from: usize, take: impl Fn(&End) -> bool) -> Vec<u32> {
+        self.search(from, take).0
+    }
+
+    /// The same, and the hubs in the order in which they were reached.
+    pub(super) fn search(&self, from: usize, take: impl Fn(&End) -> bool) -> (Vec<u32>, Vec<u32>) {
         let mut distance = vec![NEVER; self.start.len() - 1];
         distance[from] = 0;
         let mut queue = vec![from as u32];
@@ -127,6 +145,6 @@ impl Graph {
                 }
             }
         }
-        distance
+        (distance, queue)
     }
 }

@@ -2,7 +2,7 @@
 
 /// Up to this many hubs a matching is measured, and replaced if its paths are
 /// long. Beyond it chance alone is reliable enough. (One bit each in a word.)
-pub(super) const MEASURED: usize = 64;
+pub(super) const MEASURED: usize = 128;
 
 /// Links between numbered hubs, with a fixed room for each.
 #[derive(Clone)]
@@ -60,10 +60,10 @@ impl Graph {
     /// The sum of the distances of all ordered pairs, of up to [`MEASURED`] hubs in one piece.
     pub(super) fn total_path(&self) -> u64 {
         let n = self.degree.len();
-        let near: Vec<u64> = (0..n).map(|at| self.of(at).iter().fold(0, |set, &to| set | 1 << to)).collect();
+        let near: Vec<u128> = (0..n).map(|at| self.of(at).iter().fold(0, |set, &to| set | 1 << to)).collect();
         let mut total = 0;
         for at in 0..n {
-            let mut seen = 1u64 << at;
+            let mut seen = 1u128 << at;
             let mut edge = seen;
             let mut distance = 0;
             while edge != 0 {
