@@ -17,7 +17,9 @@ export function peers(PeerPigeonMesh, emit) {
   const clients = new Map();
 
   async function connect({ client, url, network, peerId, maxPeers = 10 }) {
-    const mesh = new PeerPigeonMesh({ peerId, networkName: network, maxPeers });
+    // Below its connectivity floor a client makes offers that are the other's to make; where both do at once, this
+    // version may leave the pair unconnected for good, whatever the hub does. Without a floor the larger id offers.
+    const mesh = new PeerPigeonMesh({ peerId, networkName: network, maxPeers, connectivityFloor: 0 });
     clients.set(client, mesh);
     const tell = (event, more = {}) => emit({ event, client, ...more });
     mesh.addEventListener('peerDiscovered', ({ peerId: peer }) => tell('discovered', { peer }));
