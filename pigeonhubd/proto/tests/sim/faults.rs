@@ -1,0 +1,134 @@
+//! What the scenario does to the world.
+
+use std::time::Duration;
+
+use pigeonhub_proto::io::Input;
+
+use super::world::{Event, Micros, SEC, World, trace};
+
+/// One act. Numbers are hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Start(usize),
+    /// The process is killed.
+    Kill(usize),
+    /// The machine loses its power.
+    PowerOff(usize),
+    /// The operator asks it to leave.
+    Drain(usize),
+    /// By now it must have drained, if it is still in this life.
+    Drained(usize, u32),
+    Cut(usize, usize),
+    Heal(usize, usize),
+    /// All those marked are cut off from all others.
+    Part(Vec<bool>),
+    Pause(usize),
+    Resume(usize),
+    /// The wall clock jumps by so many milliseconds.
+    ClockStep(usize, i64),
+    /// So many messages in a thousand are lost on their way and sent again below.
+    Loss(u64),
+    Chatter(bool),
+}
+
+/// Time for a hub to drain.
+const DRAIN: Micros = 30 * SEC;
+
+impl World {
+    pub(crate) fn after(&mut self, delay: Micros, action: Action) {
+        self.at(self.now + delay, Event::Act(action));
+    }
+
+    pub(crate) fn act(&mut self, action: Action) {
+        trace!(self, 1, "*** {action:?}");
+        match action {
+            Action::Start(host) => self.start_again(host),
+            Action::Kill(host) | Action::PowerOff(host) => {
+                if self.hosts[host].up {
+                    self.ledger.crashes.push(self.now);
+                }
+                self.kill(host, matches!(action, Action::PowerOff(_)));
+            }
+            Action::Drain(host) => self.drain(host),
+            Action::Drained(host, life) => {
+                if self.hosts[host].up && self.hosts[host].life == life {
+                    self.fail(format!("hub {host} has not drained in {} s", DRAIN / SEC));
+                }
+            }
+            Action::Cut(a, b) => {
+                self.disturbed();
+                self.cut(a, b);
+            }
+            Action::Heal(a, b) => self.heal(a, b),
+            Action::Part(marked) => {
+                self.disturbed();
+                for a in 0..marked.len() {
+                    for b in 0..a {
+                        if marked[a] != marked[b] {
+                            self.cut(a, b);
+                        }
+                    }
+                }
+                self.parted = Some((self.now, marked));
+            }
+            Action::Pause(host) => {
+                self.disturbed();
+                self.pause(host, true);
+            }
+            Action::Resume(host) => self.pause(host, false),
+            Action::ClockStep(host, by) => self.hosts[host].skew_ms += by,
+            Action::Loss(per_mille) => {
+                self.disturbed();
+                self.loss = per_mille;
+            }
+            Action::Chatter(on) => self.chatter = on,
+        }
+    }
+
+    fn start_again(&mut self, host: usize) {
+        if self.hosts[host].abandoned {
+            return;
+        }
+        if self.hosts[host].life > 0 && self.params.clock_back && self.rng.percent(50) {
+            // A machine without a battery: it comes back in the past.
+            let back = Duration::from_secs(self.rng.range(1, 86_400));
+            self.hosts[host].skew_ms -= back.as_millis() as i64;
+        }
+        self.start(host);
+    }
+
+    fn drain(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].stopped || self.hosts[host].draining {
+            return;
+        }
+        self.hosts[host].draining = true;
+        let life = self.hosts[host].life;
+        self.after(DRAIN, Action::Drained(host, life));
+        self.feed(host, Input::Drain);
+    }
+
+    /// Hubs that live may be parted from now on: not every signal must arrive.
+    fn disturbed(&mut self) {
+        self.ledger.parted = Some(self.now);
+        self.ledger.calm_since = None;
+    }
+
+    /// Ends every fault: the world is whole again.
+    pub(crate) fn heal_all(&mut self) {
+        trace!(self, 1, "*** all faults end");
+        self.loss = 0;
+        self.parted = None;
+        for (a, b) in self.cuts.pairs() {
+            self.heal(a, b);
+        }
+        for host in 0..self.hosts.len() {
+            self.pause(host, false);
+            if self.hosts[host].draining && self.hosts[host].up {
+                // It leaves first; then it may come back.
+                self.after(DRAIN, Action::Start(host));
+            } else {
+                self.start_again(host);
+            }
+        }
+    }
+}

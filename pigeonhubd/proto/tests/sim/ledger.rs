@@ -1,0 +1,274 @@
+//! What clients are told, and the account of every signal: delivered once, in
+//! order and unchanged, or its sender told that it was not.
+
+use pigeonhub_proto::id::Id;
+use serde_json::Value;
+
+use super::client::{Client, label};
+use super::world::{Event, Micros, SEC, World, trace};
+
+const TYPES: [&str; 8] = [
+    "offer",
+    "answer",
+    "ice-candidate",
+    "connection-rejected",
+    "renegotiation-offer",
+    "renegotiation-answer",
+    "ice-restart-offer",
+    "ice-restart-answer",
+];
+
+/// One signal that a client sent. Its number, the index in the list, is in its data.
+#[derive(Debug)]
+pub(crate) struct Signal {
+    kind: &'static str,
+    /// The sender's session.
+    session: usize,
+    to: Id,
+    /// The client of that id in the sender's network, if there is one.
+    target: Option<usize>,
+    /// The target's session when it was sent, if announced for a while.
+    steady: Option<usize>,
+    sent: Micros,
+    /// The text of `data`, to arrive as it is.
+    data: String,
+    delivered: Vec<usize>,
+    /// Sent while the mesh was whole: it must arrive.
+    calm: bool,
+}
+
+/// All signals, and what happened to the mesh meanwhile.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) signals: Vec<Signal>,
+    /// Since when the mesh is whole, if it is.
+    pub(crate) calm_since: Option<Micros>,
+    /// When hubs crashed.
+    pub(crate) crashes: Vec<Micros>,
+    /// When the latest fault began that may part hubs that live.
+    pub(crate) parted: Option<Micros>,
+}
+
+/// How long after a signal its fate must be known.
+const VERDICT: Micros = 18 * SEC;
+
+impl World {
+    /// A client sends a signal to somebody.
+    pub(crate) fn signal(&mut self, client: usize) {
+        let Client { session: Some(session), ref network, ref view, .. } = self.clients[client] else {
+            return;
+        };
+        let network = network.clone();
+        let told: Vec<Id> = view.iter().copied().collect();
+        let to = match self.rng.below(20) {
+            0 if !self.clients.is_empty() => self.clients[self.rng.index(self.clients.len())].id,
+            1 => Id([self.rng.next() as u8; 20]),
+            _ => match self.rng.pick(&told) {
+                Some(id) => id,
+                None => return,
+            },
+        };
+        if to == self.clients[client].id {
+            return;
+        }
+        let target = self.clients.iter().position(|other| other.id == to && other.network == network);
+        let steady = target.and_then(|target| self.clients[target].session).filter(|session| {
+            let since = self.sessions[*session].announced;
+            self.sessions[*session].connected && since.is_some_and(|since| self.now - since > 5 * SEC)
+        });
+        let number = self.ledger.signals.len();
+        let kind = TYPES[self.rng.index(TYPES.len())];
+        let data = format!("{{ \"n\":{number}, \"e\":\"\\u00e9\",\"f\": 1.50 }}");
+        let spelled = match target {
+            Some(target) if !self.rng.percent(5) => self.clients[target].name.clone(),
+            _ => to.to_string(),
+        };
+        let text = format!(
+            "{{\"type\":\"{kind}\",\"networkName\":\"{network}\",\"targetPeerId\":\"{spelled}\",\"maxPeers\":3,\
+             \"fromPeerId\":\"{to}\",\"data\":{data}}}"
+        );
+        let calm = self.ledger.calm_since.is_some() && steady.is_some();
+        let sent = self.now;
+        let signal = Signal { kind, session, to, target, steady, sent, data, delivered: Vec::new(), calm };
+        self.ledger.signals.push(signal);
+        self.counts.signals += 1;
+        self.at(sent + VERDICT, Event::Judge { signal: number });
+        self.say(session, text);
+    }
+
+    /// A client reads what its hub sent.
+    pub(crate) fn client_reads(&mut self, session: usize, text: &str) {
+        let client = self.sessions[session].client;
+        if let Err(fault) = self.client_understands(session, text) {
+            self.fail(format!("client {client}, at hub {}, {fault}: {text}", self.sessions[session].host));
+        }
+    }
+
+    fn client_understands(&mut self, session: usize, text: &str) -> Result<(), String> {
+        let client = self.sessions[session].client;
+        let Client { ref name, ref network, session: current, .. } = self.clients[client];
+        // Of a connection that it left open it only reads the signals.
+        let current = current == Some(session);
+        let message: Value = serde_json::from_str(text).map_err(|err| format!("is sent no JSON ({err})"))?;
+        let field = |key: &str| message.get(key).and_then(Value::as_str);
+        let kind = field("type").ok_or("is sent a message without a type")?;
+        if field("networkName").is_none_or(|n| n != network) && !matches!(kind, "connected" | "pong") {
+            return Err("is sent a message of another network".to_owned());
+        }
+        if field("targetPeerId").is_some_and(|to| to != name) && kind != "error" {
+            return Err("is sent a message for another".to_owned());
+        }
+        match kind {
+            "connected" => {
+                if message.pointer("/data/peerId").and_then(Value::as_str) != Some(name) {
+                    return Err("is greeted as another".to_owned());
+                }
+                self.sessions[session].connected = true;
+                if current && self.rng.percent(90) {
+                    self.announce(session);
+                }
+                Ok(())
+            }
+            "pong" => Ok(()),
+            "peer-discovered" => self.peer_discovered(client, &message, current),
+            "goodbye" | "peer-disconnected" => {
+                let gone = if kind == "goodbye" {
+                    field("fromPeerId")
+                } else {
+                    message.pointer("/data/peerId").and_then(Value::as_str)
+                };
+                let gone = gone.and_then(|gone| gone.parse().ok()).ok_or("is not told who left")?;
+                if current {
+                    self.clients[client].view.remove(&gone);
+                }
+                Ok(())
+            }
+            "error" => {
+                let to: Option<Id> = field("targetPeerId").and_then(|to| to.parse().ok());
+                let to = to.ok_or("is told of an error, but not about whom")?;
+                field("code").ok_or("is told of an error without a code")?;
+                self.counts.told_undeliverable += 1;
+                self.sessions[session].errors.entry(to).or_default().0 += 1;
+                Ok(())
+            }
+            _ => match TYPES.iter().find(|known| **known == kind) {
+                Some(kind) => self.signal_arrives(session, kind, &message, text),
+                None => Err("is sent an unknown type".to_owned()),
+            },
+        }
+    }
+
+    fn peer_discovered(&mut self, client: usize, message: &Value, current: bool) -> Result<(), String> {
+        let data = message.get("data").ok_or("is told of nobody")?;
+        let peer = data.get("peerId").and_then(Value::as_str).ok_or("is told of nobody")?;
+        let network = &self.clients[client].network;
+        let known = self.clients.iter().position(|other| other.name == peer && other.network == *network);
+        let other = known.ok_or("is told of a peer that is not in its network")?;
+        if other == client {
+            return Err("is told of itself".to_owned());
+        }
+        if data.get("label").and_then(Value::as_str) != Some(&label(other))
+            || data.get("isHub") != Some(&Value::Bool(false))
+        {
+            return Err("is told wrongly of a peer".to_owned());
+        }
+        let id = self.clients[other].id;
+        if current {
+            self.clients[client].view.insert(id);
+        }
+        Ok(())
+    }
+
+    fn signal_arrives(
+        &mut self,
+        session: usize,
+        kind: &'static str,
+        message: &Value,
+        text: &str,
+    ) -> Result<(), String> {
+        let number =
+            message.pointer("/data/n").and_then(Value::as_u64).ok_or("is sent a mangled signal")? as usize;
+        let signal = self.ledger.signals.get_mut(number).ok_or("is sent a signal that nobody sent")?;
+        let from = self.sessions[signal.session].client;
+        if signal.target != Some(self.sessions[session].client) {
+            return Err(format!("is sent a signal of client {from} to {:?}", signal.target));
+        }
+        if message.get("fromPeerId").and_then(Value::as_str) != Some(&self.clients[from].name) {
+            return Err(format!("is not told that the signal is from client {from}"));
+        }
+        if signal.kind != kind || !text.contains(&signal.data) {
+            return Err("is sent an altered signal".to_owned());
+        }
+        if signal.delivered.contains(&session) {
+            return Err("is sent a signal twice".to_owned());
+        }
+        if !signal.delivered.is_empty() {
+            self.counts.doubled_by_move += 1;
+        }
+        signal.delivered.push(session);
+        self.counts.delivered += 1;
+        let latest = self.sessions[session].latest.entry(signal.session).or_default();
+        if *latest > number {
+            return Err(format!("is sent signal {number} after signal {latest} of the same sender"));
+        }
+        *latest = number;
+        Ok(())
+    }
+
+    /// The session's connection is over, or its hub died or was replaced under it.
+    fn session_broken(&self, session: usize) -> bool {
+        let here = &self.sessions[session];
+        let host = &self.hosts[here.host];
+        here.ended.is_some() || !host.up || host.life != here.life
+    }
+
+    /// By now a signal must have arrived, or its sender know that it has not.
+    pub(crate) fn judge(&mut self, number: usize) {
+        let Signal { session, to, target, steady, sent, calm, ref delivered, .. } =
+            self.ledger.signals[number];
+        if self.session_broken(session) {
+            return;
+        }
+        let paused = |host: usize| {
+            let host = &self.hosts[host];
+            host.stopped || host.resumed.is_some_and(|at| self.now - at < VERDICT)
+        };
+        if paused(self.sessions[session].host) {
+            return self.at(self.now + VERDICT, Event::Judge { signal: number });
+        }
+        let arrived = !delivered.is_empty();
+        let errors = self.sessions[session].errors.entry(to).or_default();
+        let told = errors.0 > errors.1;
+        if !arrived && told {
+            errors.1 += 1;
+        }
+        let from = self.sessions[session].client;
+        let stayed = steady.is_some_and(|steady| !self.session_broken(steady));
+        let crashes = self.ledger.crashes.iter().filter(|at| **at + 60 * SEC > sent).count();
+        let whole = calm && crashes <= 1 && self.ledger.parted.is_none_or(|at| at < sent);
+        trace!(self, 2, "signal {number} from client {from}: arrived {arrived}, told {told}, whole {whole}");
+        if !arrived && stayed && whole {
+            return self.fail(format!(
+                "signal {number} from client {from} to client {target:?}, sent at {:.6} s in a whole mesh, was {}",
+                sent as f64 / SEC as f64,
+                if told { "given up" } else { "lost" },
+            ));
+        }
+        if arrived || told {
+            return;
+        }
+        // It may have been written into a connection that was about to end.
+        let excused = target.is_some_and(|target| {
+            let changed = self.clients[target].left.is_some_and(|(_, until)| until > sent);
+            let session = self.clients[target].session;
+            changed || steady.is_some() && !stayed || session.is_some_and(|s| self.session_broken(s))
+        });
+        if !excused {
+            self.fail(format!(
+                "signal {number} from client {from} to {to} ({target:?}), sent at {:.6} s, was neither delivered nor \
+                 answered with an error",
+                sent as f64 / SEC as f64,
+            ));
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Many hubs over a virtual network, with a virtual clock and seeded faults.
+//!
+//! One number decides everything that happens. A run that fails prints it;
+//! `SIM_SEED=<number> cargo test -p pigeonhub-proto --test sim one_seed -- --ignored --nocapture`
+//! runs it again, with `SIM_TRACE=1` telling what happens and `SIM_TRACE=2`
+//! every message. `SIM_START` and `SIM_SEEDS` run other seeds in `many_seeds`.
+
+#![allow(clippy::unwrap_used)]
+
+mod channel;
+mod checks;
+mod client;
+mod cuts;
+mod dial;
+mod faults;
+mod graph;
+mod host;
+mod identity;
+mod ledger;
+mod network;
+mod params;
+mod rng;
+mod scenario;
+mod selftest;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use params::Params;
+use world::{Counts, SEC, World};
+
+/// Seeds that once failed, and why.
+const REGRESSIONS: [(u64, &str); 0] = [];
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn play(world: &mut World) {
+    world.trace = number("SIM_TRACE").unwrap_or(0) as u8;
+    world.join();
+    for fault in world.params.rounds.clone() {
+        if world.failure.is_none() {
+            world.round(fault);
+        }
+    }
+    // Time for the last verdicts.
+    world.run_for(20 * SEC);
+}
+
+/// Runs one seed; an error tells what was wrong and how to see it again.
+fn run(seed: u64) -> Result<Counts, String> {
+    let mut world = scenario::build(seed, Params::of(seed));
+    let ended = catch_unwind(AssertUnwindSafe(|| play(&mut world)));
+    let fault = match (ended, &world.failure) {
+        (Ok(()), None) => return Ok(world.counts),
+        (Ok(()), Some(fault)) => format!("{fault}\n{}", world.picture()),
+        (Err(_), _) => format!("at {:.6} s: a panic, see above", world.now as f64 / SEC as f64),
+    };
+    Err(format!(
+        "seed {seed} failed {fault}  world: {:?}\n  again: SIM_SEED={seed} SIM_TRACE=1 cargo test -p pigeonhub-proto \
+         --test sim one_seed -- --ignored --nocapture\n",
+        world.params
+    ))
+}
+
+fn run_all(seeds: impl Iterator<Item = u64>) {
+    let mut failed = Vec::new();
+    let (mut count, mut total) = (0, Counts::default());
+    for seed in seeds {
+        count += 1;
+        match run(seed) {
+            Ok(counts) => total += counts,
+            Err(fault) => {
+                println!("{fault}");
+                failed.push(seed);
+            }
+        }
+        if failed.len() >= number("SIM_FAILURES").unwrap_or(3) as usize {
+            break;
+        }
+    }
+    println!("{count} seeds: {total:?}");
+    assert!(failed.is_empty(), "seeds {failed:?} failed; see above");
+}
+
+macro_rules! seeds {
+    ($($name:ident: $start:literal,)*) => {
+        $(#[test]
+        fn $name() {
+            run_all($start..$start + 125);
+        })*
+    };
+}
+
+seeds! {
+    seeds_0000: 0,
+    seeds_0125: 125,
+    seeds_0250: 250,
+    seeds_0375: 375,
+    seeds_0500: 500,
+    seeds_0625: 625,
+    seeds_0750: 750,
+    seeds_0875: 875,
+}
+
+#[test]
+fn regressions() {
+    for (seed, why) in REGRESSIONS {
+        if let Err(fault) = run(seed) {
+            panic!("{why}: {fault}");
+        }
+    }
+}
+
+/// By hand, to look at one: `SIM_SEED=17`.
+#[test]
+#[ignore = "for one seed by hand"]
+fn one_seed() {
+    if let Err(fault) = run(number("SIM_SEED").unwrap_or(1)) {
+        panic!("{fault}");
+    }
+}
+
+/// By hand: `SIM_START=5000 SIM_SEEDS=10000`.
+#[test]
+#[ignore = "for as many seeds as wanted, by hand"]
+fn many_seeds() {
+    let start = number("SIM_START").unwrap_or(1_000);
+    run_all(start..start + number("SIM_SEEDS").unwrap_or(1_000));
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 11, 12] {
+        let digest = || {
+            let mut world = scenario::build(seed, Params::of(seed));
+            world.digest = Some(0);
+            play(&mut world);
+            (world.digest, world.now, world.counts.inputs)
+        };
+        let (first, second) = (digest(), digest());
+        assert_eq!(first, second, "seed {seed}");
+        assert!(first.2 > 1_000, "only {} inputs", first.2);
+    }
+}
+
+/// 500 hubs, with figures:
+/// `cargo test --release -p pigeonhub-proto --test sim five_hundred -- --nocapture`
+#[test]
+#[cfg_attr(debug_assertions, ignore = "takes a minute, and is meant for release builds")]
+fn five_hundred_hubs() {
+    let begun = std::time::Instant::now();
+    let mut params = Params::plain(number("SIM_HUBS").unwrap_or(500) as usize);
+    params.clients = 200;
+    params.networks = 20;
+    params.bootstrap = params::Bootstrap::Earlier;
+    params.joining = params::Joining::Scattered(60 * SEC);
+    params.rounds = vec![params::Fault::Crashes];
+    params.latency = (world::MS, 60 * world::MS);
+    let mut world = scenario::build(500, params);
+    play(&mut world);
+    println!("{} s of {} hubs took {:?}", world.now / SEC, world.hosts.len(), begun.elapsed());
+    println!("{:#?}", world.counts);
+    if let Some((mean, diameter)) = world.mesh_paths() {
+        println!("mean path {mean:.2}, diameter {diameter}");
+    }
+    assert!(world.failure.is_none(), "{:?}\n{}", world.failure, world.picture());
+}

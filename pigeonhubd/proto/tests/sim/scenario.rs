@@ -1,0 +1,313 @@
+//! From a seed to a verdict: build the world, let it form, break it, let it heal.
+
+use std::time::Duration;
+
+use pigeonhub_proto::hub::Hub;
+use pigeonhub_proto::mesh::identity::{MeshKey, hub_id};
+use pigeonhub_proto::settings::Settings;
+
+use super::dial::BLACK_HOLE;
+use super::faults::Action;
+use super::host::{Host, address, authority};
+use super::identity::identity;
+use super::params::{Bootstrap, Fault, Joining, Params};
+use super::world::{Event, Machine, Micros, SEC, World, trace};
+
+/// The mesh has to be at rest within this after the last fault.
+const SETTLE: Micros = 120 * SEC;
+
+/// Builds the world of some parameters; nothing has started yet.
+pub(crate) fn build(seed: u64, params: Params) -> World {
+    let mut world = World::new(seed, params);
+    let hubs = world.params.hubs;
+    let bootstraps = world.bootstraps();
+    for (number, bootstrap) in bootstraps.into_iter().enumerate() {
+        world.add_hub(number, bootstrap, b"a secret that the hubs share", "pigeonhub-mesh");
+    }
+    if world.params.wrong_key {
+        world.add_hub(hubs, vec![authority(0)], b"a secret of somebody else", "pigeonhub-mesh");
+    }
+    if world.params.wrong_namespace {
+        let number = world.hosts.len();
+        world.add_hub(number, vec![authority(0)], b"a secret that the hubs share", "another-mesh");
+    }
+    for intruder in &mut world.hosts[hubs..] {
+        intruder.intruder = true;
+    }
+    world.at(5 * SEC, Event::Audit);
+    world
+}
+
+impl World {
+    /// The addresses that each hub dials.
+    fn bootstraps(&mut self) -> Vec<Vec<String>> {
+        let mut out = vec![Vec::new(); self.params.hubs];
+        let mut order: Vec<usize> = (0..self.params.hubs).collect();
+        if self.params.bootstrap == Bootstrap::AnyTree {
+            self.rng.shuffle(&mut order);
+        }
+        for i in 1..order.len() {
+            let (here, first) = (order[i], order[0]);
+            let earlier = order[self.rng.index(i)];
+            let targets = match self.params.bootstrap {
+                Bootstrap::Star => vec![authority(first)],
+                Bootstrap::Chain => vec![authority(order[i - 1])],
+                Bootstrap::Earlier => vec![authority(earlier)],
+                Bootstrap::AnyTree if self.rng.percent(50) => {
+                    out[earlier].push(authority(here));
+                    continue;
+                }
+                Bootstrap::AnyTree => vec![authority(earlier)],
+                Bootstrap::Two if earlier == order[i - 1] => vec![authority(earlier)],
+                Bootstrap::Two => vec![authority(earlier), authority(order[i - 1])],
+                Bootstrap::DeadFirst => {
+                    let dead = if self.rng.percent(50) { BLACK_HOLE } else { "10.255.255.2:3000" };
+                    vec![dead.to_owned(), authority(first)]
+                }
+            };
+            out[here].extend(targets);
+        }
+        out
+    }
+
+    fn add_hub(&mut self, number: usize, bootstraps: Vec<String>, secret: &[u8], namespace: &str) {
+        let identity = identity(self.rng.next(), self.params.real_keys);
+        let (low, high) = self.params.max_peers;
+        let max_peers = self.rng.range(low, high);
+        let settings = Settings {
+            port: 3000,
+            host: address(number).to_string(),
+            namespace: namespace.to_owned(),
+            max_peers: max_peers as usize,
+            min_peers: self.params.min_peers.min(max_peers) as usize,
+            migration_delay: Duration::from_millis(self.params.migration_ms),
+            advertise: self.params.advertise.then(|| format!("ws://{}", authority(number))),
+            bootstrap_hubs: bootstraps.iter().map(|to| format!("ws://{to}")).collect(),
+            // Half-open clients are to be found within a run.
+            peer_timeout: Duration::from_secs(25),
+            cleanup_interval: Duration::from_secs(5),
+            ..Settings::default()
+        };
+        let id = hub_id(&identity.public_key());
+        let key = MeshKey::new(secret).expect("the secrets above are long enough");
+        let factory = Box::new(move |settings, seed, now| {
+            Box::new(Hub::new(settings, identity.clone(), key.clone(), seed, now)) as Box<dyn Machine>
+        });
+        let origin = self.rng.below(1 << 40);
+        let mut host = Host::new(number, id, settings, factory, origin);
+        host.skew_ms = self.rng.range(0, 2 * self.params.skew_ms + 1) as i64 - self.params.skew_ms as i64;
+        host.udp_blocked = self.rng.percent(self.params.udp_blocked);
+        self.add_host(host);
+    }
+
+    /// Lets the hubs start and the clients come, and the mesh form.
+    pub(crate) fn join(&mut self) {
+        let mut order: Vec<usize> = (0..self.hosts.len()).collect();
+        if matches!(self.params.joining, Joining::Scattered(_)) {
+            self.rng.shuffle(&mut order);
+        }
+        let mut last = 0;
+        for (i, host) in order.into_iter().enumerate() {
+            let at = match self.params.joining {
+                Joining::AtOnce => 0,
+                Joining::Apart(gap) => i as Micros * gap,
+                Joining::Scattered(span) => self.rng.below(span),
+            };
+            last = last.max(at);
+            self.at(at, Event::Act(Action::Start(host)));
+        }
+        for _ in 0..self.params.clients {
+            let first = self.rng.below(last + 10 * SEC);
+            let network = match self.rng.index(self.params.networks) {
+                0 => "global".to_owned(),
+                other => format!("net-{other}"),
+            };
+            let home = self.rng.index(self.params.hubs);
+            self.add_client(network, home, first);
+        }
+        self.chatter = true;
+        self.run_until(last + 10 * SEC);
+        self.settle();
+    }
+
+    /// Waits for rest, checks it and that it is quiet; then lets everybody
+    /// talk in the whole mesh, where every signal has to arrive.
+    pub(crate) fn settle(&mut self) {
+        self.churn = false;
+        self.chatter = false;
+        let deadline = self.now + SETTLE;
+        loop {
+            self.run_for(3 * SEC);
+            match self.at_rest() {
+                _ if self.failure.is_some() => return,
+                Ok(()) => break,
+                Err(fault) if self.now >= deadline => {
+                    return self.fail(format!("not at rest after {} s: {fault}", SETTLE / SEC));
+                }
+                Err(fault) => trace!(self, 2, "not at rest yet: {fault}"),
+            }
+        }
+        trace!(self, 1, "*** at rest");
+        let before = self.counts;
+        self.run_for(10 * SEC);
+        let hubs = self.members().count() as u64;
+        let links: u64 = self.hosts.iter().map(|host| host.open_channels as u64).sum();
+        self.check_quiet(
+            self.counts.mesh_messages - before.mesh_messages,
+            10 * 4 * links + 20 * hubs,
+            "mesh messages",
+        );
+        self.check_quiet(self.counts.timers - before.timers, 10 * 30 * hubs, "timer inputs");
+        if let Err(fault) = self.at_rest() {
+            return self.fail(format!("no longer at rest, though nothing happened: {fault}"));
+        }
+        self.ledger.calm_since = Some(self.now);
+        self.chatter = true;
+        self.run_for(8 * SEC);
+        self.chatter = false;
+        self.run_for(12 * SEC);
+    }
+
+    fn check_quiet(&mut self, count: u64, limit: u64, what: &str) {
+        if count > limit && !self.hosts.iter().any(|host| host.udp_blocked) {
+            self.fail(format!("not quiet at rest: {count} {what} in 10 s; {limit} would be many"));
+        }
+    }
+
+    /// One round of faults, then rest again.
+    pub(crate) fn round(&mut self, fault: Fault) {
+        trace!(self, 1, "*** round: {fault:?}");
+        self.churn = true;
+        self.chatter = true;
+        let span = self.plan(fault);
+        self.run_for(span);
+        self.heal_all();
+        self.run_for(5 * SEC);
+        self.settle();
+    }
+
+    fn some_hubs(&mut self, most: usize) -> Vec<usize> {
+        let mut hubs: Vec<usize> = self.members().map(|(number, _)| number).collect();
+        self.rng.shuffle(&mut hubs);
+        hubs.truncate(1 + self.rng.index(most.max(1)));
+        hubs
+    }
+
+    /// Plans a fault's acts from now on; returns how long they last.
+    fn plan(&mut self, fault: Fault) -> Micros {
+        let hubs = self.params.hubs;
+        let span = 30 * SEC;
+        match fault {
+            Fault::Crashes | Fault::PowerLoss | Fault::Drains => {
+                for host in self.some_hubs(hubs / 3) {
+                    let at = self.rng.below(span);
+                    let action = match fault {
+                        Fault::Crashes => Action::Kill(host),
+                        Fault::PowerLoss => Action::PowerOff(host),
+                        _ => Action::Drain(host),
+                    };
+                    self.after(at, action);
+                    let back = at + self.rng.range(200_000, span);
+                    if self.rng.percent(20) && self.members().count() > 3 {
+                        self.hosts[host].abandoned = true;
+                    } else {
+                        self.after(back, Action::Start(host));
+                    }
+                }
+                return 2 * span;
+            }
+            Fault::CutLinks => {
+                for a in self.some_hubs(4) {
+                    for b in self.some_hubs(2) {
+                        let at = self.rng.below(span);
+                        self.after(at, Action::Cut(a, b));
+                        let back = at + self.rng.range(SEC, 90 * SEC);
+                        self.after(back, Action::Heal(a, b));
+                    }
+                }
+                return 2 * span;
+            }
+            Fault::Halves | Fault::LongHalves => {
+                let marked = (0..self.hosts.len()).map(|_| self.rng.percent(50)).collect();
+                self.after(SEC, Action::Part(marked));
+                if fault == Fault::LongHalves {
+                    self.after(40 * SEC, Action::Chatter(false));
+                    self.after(590 * SEC, Action::Chatter(true));
+                    return 601 * SEC;
+                }
+                return self.rng.range(3 * SEC, 90 * SEC);
+            }
+            Fault::Isolated => {
+                let mut marked = vec![false; self.hosts.len()];
+                for host in self.some_hubs(1) {
+                    marked[host] = true;
+                }
+                self.after(SEC, Action::Part(marked));
+                return self.rng.range(3 * SEC, 120 * SEC);
+            }
+            Fault::Pauses => {
+                for host in self.some_hubs(hubs / 3) {
+                    let at = self.rng.below(span);
+                    self.after(at, Action::Pause(host));
+                    let back = at + self.rng.range(SEC, 20 * SEC);
+                    self.after(back, Action::Resume(host));
+                }
+            }
+            Fault::Loss => {
+                let per_mille = self.rng.range(10, 150);
+                self.after(0, Action::Loss(per_mille));
+            }
+            Fault::ClockSteps => {
+                for host in self.some_hubs(hubs) {
+                    let at = self.rng.below(span);
+                    let by = self.rng.range(0, 7_200_000) as i64 - 3_600_000;
+                    self.after(at, Action::ClockStep(host, by));
+                }
+            }
+            Fault::AllRestart | Fault::Rolling => {
+                for host in 0..hubs {
+                    let at = if fault == Fault::Rolling { host as Micros * 2 * SEC } else { 0 };
+                    self.after(at, Action::Kill(host));
+                    let back = at + self.rng.range(SEC, 5 * SEC);
+                    self.after(back, Action::Start(host));
+                }
+                return span + hubs as Micros * 2 * SEC;
+            }
+            Fault::Mixed => {
+                for fault in [Fault::Crashes, Fault::CutLinks, Fault::Pauses, Fault::Loss, Fault::Drains] {
+                    if self.rng.percent(60) {
+                        self.plan(fault);
+                    }
+                }
+                return 2 * span;
+            }
+        }
+        span + 20 * SEC
+    }
+
+    /// The state of every hub, for whoever reads a failure.
+    pub(crate) fn picture(&self) -> String {
+        let mut out = String::new();
+        for (number, host) in self.hosts.iter().enumerate() {
+            let state = match host.hub() {
+                Some(hub) => {
+                    let s = hub.status(host.clock(self.now));
+                    format!(
+                        "{:?} ({}), migrated {}, p2p {}, ws {}, known {}, peers {}+{}",
+                        s.state,
+                        s.reason,
+                        s.migrated,
+                        s.p2p_links,
+                        s.ws_links,
+                        s.known_hubs,
+                        s.local_peers,
+                        s.remote_peers
+                    )
+                }
+                None => "down".to_owned(),
+            };
+            out.push_str(&format!("  hub {number} {}: {state}\n", host.id.short()));
+        }
+        out
+    }
+}
