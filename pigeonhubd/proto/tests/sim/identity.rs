@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pigeonhub_proto::mesh::identity::{HubKey, Identity, PublicKey, SignatureBytes};
 
-use super::rng::{Rng, mix};
+use super::rng::{Seed, mix};
 
 /// Signs with a keyed hash whose key is the public key: anyone can check it
 /// (and could forge it, which nobody in the simulation tries).
@@ -12,11 +12,7 @@ struct CheapKey(PublicKey);
 
 /// An identity made from `seed`.
 pub(crate) fn identity(seed: u64, real: bool) -> Arc<dyn Identity> {
-    let mut rng = Rng::new(seed);
-    let mut secret = [0; 32];
-    for chunk in secret.chunks_mut(8) {
-        chunk.copy_from_slice(&rng.next().to_le_bytes());
-    }
+    let secret: [u8; 32] = Seed::of(seed);
     if real { Arc::new(HubKey::from_bytes(&secret)) } else { Arc::new(CheapKey(secret)) }
 }
 

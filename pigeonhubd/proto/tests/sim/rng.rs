@@ -56,6 +56,28 @@ impl Rng {
     }
 }
 
+/// A seed for a hub, of the width it wants.
+pub(crate) trait Seed {
+    fn of(number: u64) -> Self;
+}
+
+impl Seed for u64 {
+    fn of(number: u64) -> Self {
+        number
+    }
+}
+
+impl Seed for [u8; 32] {
+    fn of(number: u64) -> Self {
+        let mut rng = Rng::new(number);
+        let mut out = [0; 32];
+        for chunk in out.chunks_mut(8) {
+            chunk.copy_from_slice(&rng.next().to_le_bytes());
+        }
+        out
+    }
+}
+
 #[test]
 fn chance_is_even_and_repeats() {
     let draw = |seed| {
