@@ -79,7 +79,8 @@ async fn live(
             assert!(!limits.panic_when_open, "a test wants this panic");
             let reason = carry(conn, &*channel, &mut peer, inbox, limits, events, runtime).await;
             runtime.set_brisk(true);
-            if reason == ClosedBy::Local {
+            if !matches!(reason, ClosedBy::Remote { .. }) && !peer.connection.is_over() {
+                // The far end sees this at once; that the connection is gone, only seconds later.
                 let _ = timeout(limits.goodbye, say_goodbye(&*channel)).await;
             }
             reason
@@ -112,7 +113,7 @@ async fn carry(
         reason = receive(conn, channel, limits, events) => reason,
         reason = send(channel, messages, limits) => reason,
         reason = tend(conn, connection, control, notices, events) => reason,
-        reason = fail(connection, runtime) => reason,
+        reason = fail(connection, limits, runtime) => reason,
     }
 }
 
@@ -195,10 +196,14 @@ async fn tend(
 }
 
 /// Waits until the connection under the channel is over.
-async fn fail(connection: &Connection, runtime: &ChannelRuntime) -> ClosedBy {
+async fn fail(connection: &Connection, limits: &Limits, runtime: &ChannelRuntime) -> ClosedBy {
     tokio::select! {
         state = connection.over() => match state {
-            RTCPeerConnectionState::Closed => closed_by_far_end(),
+            RTCPeerConnectionState::Closed => {
+                // What came before the close may still wait to be received.
+                tokio::time::sleep(limits.flush).await;
+                closed_by_far_end()
+            }
             _ => ClosedBy::Broken("the far end no longer answers".to_owned()),
         },
         () = runtime.driver_ended() => ClosedBy::Broken("the connection failed".to_owned()),

@@ -98,4 +98,5 @@ async fn an_oversized_message_breaks_the_channel() {
     let reason = answerer.closed().await;
     println!("too large: {reason:?}");
     assert!(matches!(reason, ClosedBy::Broken(_)), "{reason:?}");
+    assert!(matches!(offerer.closed().await, ClosedBy::Remote { .. }), "the sender is told");
 }

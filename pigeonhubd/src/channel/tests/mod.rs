@@ -4,6 +4,7 @@ mod costs;
 mod ends;
 mod messages;
 mod opening;
+mod rogues;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 /// Longer than anything here takes, even on a busy machine; only a hang reaches it.
-const HANG: Duration = Duration::from_secs(30);
+const HANG: Duration = Duration::from_secs(120);
 
 /// One end of a channel, and what it has told so far beyond what a test waited for.
 struct End {

@@ -128,3 +128,21 @@ async fn a_dropped_handle_ends_an_opening_channel() {
     offerer.handle = None;
     assert_eq!(offerer.closed().await, ClosedBy::Local);
 }
+
+/// An answer may take seconds over several hubs; the answerer has long begun to knock by then.
+#[tokio::test]
+async fn a_slow_answer_still_opens_the_channel() {
+    let limits = Limits::default();
+    let mut offerer = End::start(1, None, &limits);
+    let mut answerer = End::start(2, Some(offerer.description().await), &limits);
+    let answer = answerer.description().await;
+    let Some(ChannelEvent::Candidate { candidate, .. }) = offerer.next().await else {
+        panic!("the offerer has no candidate");
+    };
+    answerer.handle().candidate(candidate);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let start = Instant::now();
+    offerer.handle().answer(answer);
+    exchange(&mut offerer, &mut answerer).await;
+    println!("open {:?} after a slow answer", start.elapsed());
+}
