@@ -100,7 +100,9 @@ pub struct Spelling(u64);
 /// An id and the letter case in which its owner writes it.
 ///
 /// Clients compare ids as strings, so a hub answers with their own spelling.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+///
+/// In JSON it is a string, in binary formats the id and a bit mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spelled {
     /// The id itself.
     pub id: Id,
@@ -132,6 +134,28 @@ impl FromStr for Spelled {
             }
         }
         Ok(Self { id: Id(id), spelling: Spelling(upper) })
+    }
+}
+
+impl Serialize for Spelled {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            (self.id, self.spelling).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Spelled {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+            text.parse().map_err(serde::de::Error::custom)
+        } else {
+            let (id, spelling) = Deserialize::deserialize(deserializer)?;
+            Ok(Self { id, spelling })
+        }
     }
 }
 

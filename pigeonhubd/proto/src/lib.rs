@@ -17,6 +17,7 @@
 
 pub mod config;
 pub mod control;
+pub mod directory;
 pub mod event;
 pub mod hub;
 pub mod id;
@@ -25,3 +26,4 @@ pub mod mesh;
 pub mod paths;
 pub mod settings;
 pub mod time;
+pub mod wire;

@@ -1,35 +1,157 @@
 //! The hub: one mutation at a time, then drain.
+//!
+//! | module | what flows there |
+//! | --- | --- |
+//! | `sessions` | clients' connections: accepting, probing, sweeping |
+//! | `clients` | clients' messages: announce, signal, goodbye |
+//! | `discovery` | who is told of whom |
+//! | `joining` | dials, bootstraps, the WebSocket handshake |
+//! | `links` | open links: frames in and out, heartbeats |
+//! | `gossip` | records in and out |
+//! | `channels` | opening data channels |
+//! | `settle` | what follows from a changed mesh: routes, topology, readiness, migration |
+//! | `streams` | messages between hubs that need not be neighbours |
+//! | `presence` | which peers are at which hub |
+//! | `relay` | signals that cross hubs |
+//! | `legacy` | older hubs |
+//! | `report` | what `pigeonctl` and `/health` show |
 
-use std::collections::VecDeque;
+mod channels;
+mod clients;
+mod discovery;
+mod gossip;
+mod joining;
+mod legacy;
+mod links;
+mod presence;
+mod relay;
+mod report;
+mod sessions;
+mod settle;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::control::{HubInfo, PeerInfo, Status};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::directory::Directory;
+use crate::event::Event;
 use crate::id::Id;
-use crate::io::{Input, Output};
-use crate::mesh::identity::{Identity, MeshKey};
+use crate::io::{ClosedBy, ConnId, Input, Output};
+use crate::mesh::identity::{Identity, MeshKey, hub_id};
 use crate::settings::Settings;
 use crate::time::{Now, Time};
 
+/// How often the hub looks at what is overdue.
+const TICK: Duration = Duration::from_millis(100);
+
+/// WebSocket close codes that the hub uses (RFC 6455, section 7.4.1).
+mod close {
+    pub(super) const NORMAL: u16 = 1000;
+    pub(super) const GOING_AWAY: u16 = 1001;
+    pub(super) const POLICY: u16 = 1008;
+}
+
 /// One hub.
 pub struct Hub {
+    settings: Settings,
+    id: Id,
+    identity: Arc<dyn Identity>,
+    mesh_key: MeshKey,
+    rng: ChaCha8Rng,
+    started: Now,
+    /// The moment of the input that is being handled.
+    now: Now,
     outputs: VecDeque<Output>,
+    next_conn: u64,
+    next_tick: Time,
+    next_sweep: Time,
+    draining: bool,
+
+    sessions: sessions::Sessions,
+    directory: Directory,
+    legacies: BTreeMap<ConnId, legacy::Legacy>,
+
+    joining: joining::Joining,
+    links: links::Links,
+    gossip: gossip::Gossip,
+    channels: channels::Channels,
+    mesh: settle::Mesh,
+    streams: streams::Streams,
+    presence: presence::Presence,
+    relay: relay::Relay,
 }
 
 impl Hub {
-    /// A hub that has seen nothing yet. `seed` feeds all its randomness.
-    pub fn new(settings: Settings, identity: Arc<dyn Identity>, key: MeshKey, seed: u64, now: Now) -> Self {
-        let _ = (settings, identity, key, seed, now);
-        Self { outputs: VecDeque::new() }
+    /// A hub that has seen nothing yet; it dials its bootstraps with the first
+    /// [`Input::Timer`]. `seed` feeds all its randomness, nonces included: take
+    /// it from the system's.
+    pub fn new(
+        settings: Settings,
+        identity: Arc<dyn Identity>,
+        key: MeshKey,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Self {
+        let id = hub_id(&identity.public_key());
+        Self {
+            id,
+            rng: ChaCha8Rng::from_seed(seed),
+            started: now,
+            now,
+            outputs: VecDeque::new(),
+            next_conn: 0,
+            next_tick: now.mono,
+            next_sweep: now.mono + settings.cleanup_interval,
+            draining: false,
+            sessions: sessions::Sessions::default(),
+            directory: Directory::default(),
+            legacies: BTreeMap::new(),
+            joining: joining::Joining::new(&settings),
+            links: links::Links::default(),
+            gossip: gossip::Gossip::new(identity.public_key(), &settings, now),
+            channels: channels::Channels::default(),
+            mesh: settle::Mesh::new(id, now.mono),
+            streams: streams::Streams::default(),
+            presence: presence::Presence::default(),
+            relay: relay::Relay::default(),
+            identity,
+            mesh_key: key,
+            settings,
+        }
     }
 
     /// This hub's id.
     pub fn id(&self) -> Id {
-        Id::default()
+        self.id
     }
 
     /// Takes one input. Afterwards drain [`Self::poll_output`].
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
-        let _ = (input, now);
+        self.now = now;
+        match input {
+            Input::Accepted { conn, request } => self.accepted(conn, request),
+            Input::Dialled { conn, remote } => self.dialled(conn, remote),
+            Input::DialFailed { conn, error } => self.dial_failed(conn, error),
+            Input::Text { conn, text } => self.text(conn, text),
+            Input::Binary { conn, bytes } => self.binary(conn, bytes),
+            Input::Pong { conn } => self.pong(conn),
+            Input::Closed { conn, reason } => self.closed(conn, &reason),
+            Input::ChannelDescription { conn, sdp } => self.channel_description(conn, sdp),
+            Input::ChannelCandidate { conn, candidate } => self.channel_candidate(conn, candidate),
+            Input::ChannelOpen { conn } => self.channel_open(conn),
+            Input::Timer => {}
+            Input::Drain => self.drain(),
+        }
+        if now.mono >= self.next_tick {
+            self.tick();
+        }
+        self.settle();
     }
 
     /// What to do next; `None` when all is done until the next input.
@@ -39,34 +161,124 @@ impl Hub {
 
     /// When to call [`Self::handle`] with [`Input::Timer`], if nothing comes before.
     pub fn poll_timeout(&self) -> Time {
-        Time::NEVER
+        let mut at = self.next_tick;
+        if self.settings.hub_enabled {
+            at =
+                at.min(self.gossip_at()).min(self.settle_at()).min(self.presence_at()).min(self.streams_at());
+        }
+        at
     }
 
     /// A draining hub has told everyone and may be dropped.
     pub fn is_drained(&self) -> bool {
-        false
+        self.draining && self.sessions.is_empty() && self.links.is_empty() && self.legacies.is_empty()
     }
 
-    /// Applies new settings to a running hub.
-    pub fn reconfigure(&mut self, settings: Settings, now: Now) {
-        let _ = (settings, now);
+    fn tick(&mut self) {
+        let paused = self.now.mono.since(self.next_tick);
+        self.next_tick = self.now.mono + TICK;
+        self.tick_sessions();
+        if self.settings.hub_enabled {
+            self.tick_links(paused);
+            self.tick_handshakes();
+            self.tick_channels();
+            self.tick_streams();
+            self.tick_relay();
+            self.tick_presence();
+            self.tick_mesh();
+            self.tick_bootstraps();
+        }
+        if self.now.mono >= self.next_sweep {
+            self.next_sweep = self.now.mono + self.settings.cleanup_interval;
+            self.sweep();
+        }
+        // With nothing but clients, ticks are needed only while one is probed.
+        if !self.settings.hub_enabled && !self.sessions.is_probing() {
+            self.next_tick = self.next_sweep;
+        }
     }
 
-    /// The state at a glance.
-    pub fn status(&self, now: Now) -> Status {
-        let _ = now;
-        unimplemented!()
+    fn text(&mut self, conn: ConnId, text: &str) {
+        if self.sessions.get(conn).is_some() {
+            self.client_text(conn, text);
+        } else if self.legacies.contains_key(&conn) {
+            self.legacy_text(conn, text);
+        } else {
+            self.handshake_text(conn, text);
+        }
     }
 
-    /// Every hub this hub knows, itself first.
-    pub fn hubs(&self, now: Now) -> Vec<HubInfo> {
-        let _ = now;
-        Vec::new()
+    fn binary(&mut self, conn: ConnId, bytes: &[u8]) {
+        if self.links.contains(conn) {
+            self.link_message(conn, bytes);
+        } else if self.channels.contains(conn) {
+            self.channel_proof(conn, bytes);
+        } else if self.sessions.get(conn).is_some() {
+            self.client_binary(conn);
+        }
     }
 
-    /// Every peer this hub knows, or those of one network.
-    pub fn peers(&self, network: Option<&str>) -> Vec<PeerInfo> {
-        let _ = network;
-        Vec::new()
+    fn pong(&mut self, conn: ConnId) {
+        self.session_alive(conn);
+        if let Some(legacy) = self.legacies.get_mut(&conn) {
+            legacy.heard_at = self.now.mono;
+        }
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: &ClosedBy) {
+        let text = match reason {
+            ClosedBy::Remote { code, reason } if reason.is_empty() => {
+                format!("closed by the far end ({code})")
+            }
+            ClosedBy::Remote { code, reason } => format!("closed by the far end ({code} {reason})"),
+            ClosedBy::Broken(why) => why.clone(),
+            ClosedBy::Local => String::from("closed here"),
+        };
+        if self.sessions.holds(conn) {
+            self.session_over(conn, &text);
+        } else if self.links.contains(conn) {
+            self.link_over(conn, &text);
+        } else if self.legacies.contains_key(&conn) {
+            self.legacy_over(conn, &text);
+        } else if self.channels.contains(conn) {
+            self.channel_over(conn, &text);
+        } else {
+            self.handshake_over(conn, &text);
+        }
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.drain_links();
+        self.drain_sessions();
+        self.drain_legacies();
+    }
+
+    /// A number for a connection that this hub asks for.
+    fn new_conn(&mut self) -> ConnId {
+        self.next_conn += 2;
+        ConnId(self.next_conn)
+    }
+
+    fn send_text(&mut self, conn: ConnId, text: String) {
+        self.outputs.push_back(Output::Text { conn, text });
+    }
+
+    fn close(&mut self, conn: ConnId, code: u16, reason: &str) {
+        // A close frame has room for 123 bytes of reason (RFC 6455, section 5.5).
+        let reason = reason.chars().take(100).collect();
+        self.outputs.push_back(Output::Close { conn, code, reason });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn random_bytes(&mut self) -> [u8; 32] {
+        use rand::RngExt;
+        self.rng.random()
     }
 }

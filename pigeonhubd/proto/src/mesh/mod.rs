@@ -1,6 +1,10 @@
 //! The mesh between hubs.
 
+pub mod frame;
+pub mod handshake;
 pub mod identity;
+pub mod record;
+pub mod records;
 pub mod routes;
 pub mod stream;
 pub mod topology;

@@ -1,0 +1,329 @@
+//! Who is where: every peer this hub knows, by network.
+//!
+//! A peer may be claimed by more than one hub for a moment, as when it moves.
+//! The best claim counts: one from the peer's own hub before one through an
+//! older hub, then the later stamp, then the smaller hub id.
+
+mod closest;
+
+pub use closest::closest;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use slab::Slab;
+
+use crate::id::{Id, Spelled};
+use crate::io::ConnId;
+
+/// Claims of one peer that are kept; the worst is forgotten beyond that.
+const MAX_CLAIMS: usize = 4;
+
+/// Where a peer is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// Here.
+    Session(ConnId),
+    /// At an older hub, which this hub speaks to.
+    Legacy(ConnId),
+    /// At another hub of the mesh.
+    Hub(Id),
+}
+
+/// One hub's word that a peer is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Where.
+    pub home: Home,
+    /// Orders announcements; larger is later.
+    pub stamp: u64,
+    /// Through an older hub, here or there.
+    pub legacy: bool,
+    /// Which subscription told us; 0 for our own.
+    pub subscription: u32,
+    /// When it announced itself, in ms since the Unix epoch.
+    pub announced_at: u64,
+    /// Its announce data for others, as JSON.
+    pub shown: Arc<str>,
+}
+
+impl Claim {
+    fn beats(&self, other: &Self) -> bool {
+        (!self.legacy, self.stamp, std::cmp::Reverse(self.home))
+            > (!other.legacy, other.stamp, std::cmp::Reverse(other.home))
+    }
+}
+
+/// The number of an entry, for as long as the peer is in the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntryKey(u32);
+
+/// A peer in a network.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Who.
+    pub peer: Spelled,
+    /// Where.
+    pub network: Arc<str>,
+    /// The best first; never empty.
+    claims: Vec<Claim>,
+    /// The peers it was introduced to. Symmetric; at least one of two is local.
+    pub met: Vec<EntryKey>,
+}
+
+impl Entry {
+    /// The claim that counts.
+    pub fn claim(&self) -> &Claim {
+        // An entry is removed with its last claim.
+        self.claims.first().expect("an entry has a claim")
+    }
+
+    /// Where the peer is.
+    pub fn home(&self) -> Home {
+        self.claim().home
+    }
+
+    /// Whether it is connected here.
+    pub fn session(&self) -> Option<ConnId> {
+        match self.home() {
+            Home::Session(conn) => Some(conn),
+            _ => None,
+        }
+    }
+}
+
+/// A namespace of peers.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// All peers of the network.
+    pub peers: BTreeMap<Id, EntryKey>,
+    /// Those connected here or through an older hub.
+    pub own: BTreeMap<Id, EntryKey>,
+}
+
+/// A network's name, hashed to 64 bits: enough for hubs to tell whether they
+/// share one. A clash costs a little traffic, nothing else.
+pub fn network_hash(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte))
+}
+
+/// What a claim did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// The peer is new in the network.
+    New(EntryKey),
+    /// It has a new best claim from another announcement than before.
+    Moved(EntryKey, Home),
+    /// It has new data; nothing else changed.
+    Updated(EntryKey),
+    /// Another claim counts.
+    Ignored(EntryKey),
+}
+
+/// What taking a claim back did.
+#[derive(Debug)]
+pub enum Unclaimed {
+    /// The peer is gone; here is what it was.
+    Gone(Entry),
+    /// Another claim counts now.
+    Moved(EntryKey),
+    /// Another claim counted all along, or there was none.
+    Nothing,
+}
+
+/// Who is where.
+#[derive(Debug, Default)]
+pub struct Directory {
+    entries: Slab<Entry>,
+    networks: BTreeMap<Arc<str>, Network>,
+}
+
+impl Directory {
+    /// The network of that name, if it has a peer.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.get(name)
+    }
+
+    /// All networks with a peer.
+    pub fn networks(&self) -> impl Iterator<Item = (&Arc<str>, &Network)> {
+        self.networks.iter()
+    }
+
+    /// All peers.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.networks.values().flat_map(|network| network.peers.values()).filter_map(|key| self.get(*key))
+    }
+
+    /// Networks with a peer of this hub's own.
+    pub fn own_networks(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.networks.iter().filter(|(_, network)| !network.own.is_empty()).map(|(name, _)| name)
+    }
+
+    /// Number of peers, counted once a network.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether nobody is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// An entry by its number.
+    pub fn get(&self, key: EntryKey) -> Option<&Entry> {
+        self.entries.get(key.0 as usize)
+    }
+
+    /// The number of a peer's entry.
+    pub fn key(&self, network: &str, peer: &Id) -> Option<EntryKey> {
+        self.networks.get(network)?.peers.get(peer).copied()
+    }
+
+    /// A peer's entry.
+    pub fn find(&self, network: &str, peer: &Id) -> Option<&Entry> {
+        self.get(self.key(network, peer)?)
+    }
+
+    /// Takes a claim. One from the same home replaces the one before.
+    pub fn claim(&mut self, network: &str, peer: Spelled, claim: Claim) -> Claimed {
+        let name = match self.networks.get_key_value(network) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(network),
+        };
+        let place = self.networks.entry(Arc::clone(&name)).or_default();
+        let own = !matches!(claim.home, Home::Hub(_));
+        let Some(key) = place.peers.get(&peer.id).copied() else {
+            let entry = Entry { peer, network: name, claims: vec![claim], met: Vec::new() };
+            let key = EntryKey(u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX));
+            place.peers.insert(peer.id, key);
+            if own {
+                place.own.insert(peer.id, key);
+            }
+            return Claimed::New(key);
+        };
+        if own {
+            place.own.insert(peer.id, key);
+        }
+        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Claimed::Ignored(key) };
+        let before = entry.claim().clone();
+        entry.claims.retain(|other| other.home != claim.home);
+        let at = entry.claims.iter().position(|other| claim.beats(other)).unwrap_or(entry.claims.len());
+        entry.claims.insert(at, claim);
+        entry.claims.truncate(MAX_CLAIMS);
+        if at == 0 {
+            entry.peer = peer;
+        }
+        let after = entry.claim();
+        if (after.home, after.stamp) != (before.home, before.stamp) {
+            Claimed::Moved(key, before.home)
+        } else if after.shown != before.shown {
+            Claimed::Updated(key)
+        } else {
+            Claimed::Ignored(key)
+        }
+    }
+
+    /// Takes a claim back.
+    pub fn unclaim(&mut self, network: &str, peer: &Id, home: Home) -> Unclaimed {
+        let Some(key) = self.key(network, peer) else { return Unclaimed::Nothing };
+        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Unclaimed::Nothing };
+        let counted = entry.home() == home;
+        let known = entry.claims.len();
+        if known == 1 && counted {
+            return self.remove(key);
+        }
+        entry.claims.retain(|claim| claim.home != home);
+        let changed = entry.claims.len() != known;
+        let own = entry.claims.iter().any(|claim| !matches!(claim.home, Home::Hub(_)));
+        if !own && let Some(network) = self.networks.get_mut(network) {
+            network.own.remove(peer);
+        }
+        if counted && changed { Unclaimed::Moved(key) } else { Unclaimed::Nothing }
+    }
+
+    fn remove(&mut self, key: EntryKey) -> Unclaimed {
+        let Some(entry) = self.entries.try_remove(key.0 as usize) else { return Unclaimed::Nothing };
+        if let Some(network) = self.networks.get_mut(&entry.network) {
+            network.peers.remove(&entry.peer.id);
+            network.own.remove(&entry.peer.id);
+            if network.peers.is_empty() {
+                self.networks.remove(&entry.network);
+            }
+        }
+        for other in &entry.met {
+            if let Some(other) = self.entries.get_mut(other.0 as usize) {
+                other.met.retain(|met| *met != key);
+            }
+        }
+        Unclaimed::Gone(entry)
+    }
+
+    /// Notes that two peers were introduced. False if they had been before.
+    pub fn introduce(&mut self, a: EntryKey, b: EntryKey) -> bool {
+        let (Some(one), Some(_)) = (self.get(a), self.get(b)) else { return false };
+        if a == b || one.met.contains(&b) {
+            return false;
+        }
+        for (from, to) in [(a, b), (b, a)] {
+            if let Some(entry) = self.entries.get_mut(from.0 as usize) {
+                entry.met.push(to);
+            }
+        }
+        true
+    }
+
+    /// Forgets whom a peer has met, as when it starts anew.
+    pub fn forget_meetings(&mut self, key: EntryKey) {
+        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return };
+        for other in std::mem::take(&mut entry.met) {
+            if let Some(other) = self.entries.get_mut(other.0 as usize) {
+                other.met.retain(|met| *met != key);
+            }
+        }
+    }
+
+    /// The peers that `hub` claims, in one network or in all, other than by `subscription`.
+    pub fn claimed_by(&self, hub: Id, network: Option<&str>, except: Option<u32>) -> Vec<(Arc<str>, Id)> {
+        let home = Home::Hub(hub);
+        let stale = |claim: &Claim| claim.home == home && Some(claim.subscription) != except;
+        self.networks
+            .iter()
+            .filter(|(name, _)| network.is_none_or(|network| network == &***name))
+            .flat_map(|(_, network)| network.peers.values())
+            .filter_map(|key| self.get(*key))
+            .filter(|entry| entry.claims.iter().any(stale))
+            .map(|entry| (Arc::clone(&entry.network), entry.peer.id))
+            .collect()
+    }
+
+    /// The largest stamp of any claim of this peer.
+    pub fn latest_stamp(&self, network: &str, peer: &Id) -> u64 {
+        self.find(network, peer)
+            .and_then(|entry| entry.claims.iter().map(|claim| claim.stamp).max())
+            .unwrap_or(0)
+    }
+
+    /// This hub's own claim of a peer, whether or not it counts.
+    pub fn own_claim(&self, network: &str, peer: &Id) -> Option<&Claim> {
+        self.find(network, peer)?.claims.iter().find(|claim| !matches!(claim.home, Home::Hub(_)))
+    }
+
+    /// Number of peers connected here, and of others.
+    pub fn counts(&self) -> (usize, usize) {
+        let mut local: BTreeSet<Id> = BTreeSet::new();
+        let mut remote: BTreeSet<Id> = BTreeSet::new();
+        for entry in self.entries() {
+            if entry.session().is_some() {
+                local.insert(entry.peer.id)
+            } else {
+                remote.insert(entry.peer.id)
+            };
+        }
+        (local.len(), remote.len())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! Clients' messages: announce, signal, goodbye.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::Hub;
+use crate::directory::{Claim, Home};
+use crate::event::Event;
+use crate::id::{Id, Spelled};
+use crate::io::ConnId;
+use crate::wire::SignalKind;
+use crate::wire::client::{AnnounceData, ClientFrame, ClientKind};
+use crate::wire::reply::{self, ErrorCode};
+
+/// Networks that one client may be in at once.
+const MAX_NETWORKS_PER_PEER: usize = 16;
+
+impl Hub {
+    pub(super) fn client_text(&mut self, conn: ConnId, text: &str) {
+        self.session_alive(conn);
+        let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else { return };
+        let frame = match ClientFrame::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => return self.complain(conn, &error.to_string(), ErrorCode::BadMessage, None, None),
+        };
+        match &frame.kind {
+            ClientKind::Announce => self.announce(conn, peer, &frame),
+            ClientKind::Goodbye => self.goodbye(conn, peer.id, &frame),
+            ClientKind::Ping => self.send_text(conn, reply::pong(peer, self.now)),
+            ClientKind::Pong | ClientKind::Cleanup => {}
+            ClientKind::Signal(kind) => self.signal(conn, peer, *kind, &frame),
+            ClientKind::PeerDiscovered
+            | ClientKind::PeerDisconnected
+            | ClientKind::Connected
+            | ClientKind::MeshHello
+            | ClientKind::MeshWelcome
+            | ClientKind::Error
+            | ClientKind::Other(_) => self.unroutable(conn, text, &frame),
+        }
+    }
+
+    pub(super) fn client_binary(&mut self, conn: ConnId) {
+        self.session_alive(conn);
+        let text = "binary messages are for hubs; a client's are text, one JSON object each";
+        self.complain(conn, text, ErrorCode::BadMessage, None, None);
+    }
+
+    /// Tells a client what is wrong.
+    pub(super) fn complain(
+        &mut self,
+        conn: ConnId,
+        text: &str,
+        code: ErrorCode,
+        target: Option<Spelled>,
+        network: Option<&str>,
+    ) {
+        self.send_text(conn, reply::error(text, code, target, network, self.now));
+    }
+
+    fn unroutable(&mut self, conn: ConnId, text: &str, frame: &ClientFrame<'_>) {
+        let name = match &frame.kind {
+            ClientKind::Other(name) => name.chars().take(64).collect(),
+            // The others' names are short; only the sender's own words show them.
+            _ => type_name(text),
+        };
+        let text = format!(
+            "Signaling server does not route '{name}' messages. It takes announce, goodbye, ping, cleanup and \
+             the signals offer, answer, ice-candidate, connection-rejected, renegotiation-offer, \
+             renegotiation-answer, ice-restart-offer and ice-restart-answer; anything else belongs on the \
+             peers' own data channel"
+        );
+        self.complain(conn, &text, ErrorCode::UnknownType, frame.target, Some(&frame.network));
+    }
+
+    fn announce(&mut self, conn: ConnId, peer: Spelled, frame: &ClientFrame<'_>) {
+        let data = match AnnounceData::parse(peer, frame.data) {
+            Ok(data) => data,
+            Err(error) => {
+                return self.complain(
+                    conn,
+                    &error.to_string(),
+                    ErrorCode::BadMessage,
+                    None,
+                    Some(&frame.network),
+                );
+            }
+        };
+        let calls_itself_hub = data.claims_hub || *frame.network == *self.settings.namespace;
+        if calls_itself_hub && self.admits_legacy(conn) {
+            return self.adopt_legacy(conn, peer);
+        }
+        let network: Arc<str> = Arc::from(&*frame.network);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if !session.networks.contains(&network) {
+            if session.networks.len() >= MAX_NETWORKS_PER_PEER {
+                let text = format!(
+                    "a peer is in at most {MAX_NETWORKS_PER_PEER} networks; say goodbye to one first"
+                );
+                return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
+            }
+            session.networks.push(Arc::clone(&network));
+        }
+        let claim = self.own_claim(&network, peer.id, Home::Session(conn), data.shown.into());
+        self.claim_own(&network, peer, claim);
+        self.event(Event::PeerAnnounced { peer_id: peer.id, network: network.to_string() });
+    }
+
+    /// This hub's claim of a peer: a new one, unless the same connection had one.
+    pub(super) fn own_claim(&self, network: &str, peer: Id, home: Home, shown: Arc<str>) -> Claim {
+        let legacy = matches!(home, Home::Legacy(_));
+        if let Some(claim) = self.directory.own_claim(network, &peer).filter(|claim| claim.home == home) {
+            return Claim { shown, ..claim.clone() };
+        }
+        let latest = self.directory.latest_stamp(network, &peer);
+        let stamp = if legacy { self.now.unix_ms } else { self.now.unix_ms.max(latest + 1) };
+        Claim { home, stamp, legacy, subscription: 0, announced_at: self.now.unix_ms, shown }
+    }
+
+    /// Enters an own claim, tells the mesh, and introduces the peer anew.
+    pub(super) fn claim_own(&mut self, network: &str, peer: Spelled, claim: Claim) {
+        let home = claim.home;
+        self.directory.claim(network, peer, claim);
+        self.presence_changed(network, peer.id);
+        let Some(key) = self.directory.key(network, &peer.id) else { return };
+        if self.directory.get(key).is_some_and(|entry| entry.home() == home) {
+            self.directory.forget_meetings(key);
+            self.introduce_newcomer(key);
+            self.tell_legacies_here(key);
+            self.release_held(network, peer.id);
+        }
+    }
+
+    fn goodbye(&mut self, conn: ConnId, peer: Id, frame: &ClientFrame<'_>) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        // The published client names no network when it says goodbye.
+        let (left, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut session.networks)
+            .into_iter()
+            .partition(|network| !frame.network_named || **network == *frame.network);
+        session.networks = kept;
+        for network in left {
+            self.leave(conn, peer, &network);
+        }
+    }
+
+    /// A peer of this hub left a network.
+    pub(super) fn leave(&mut self, conn: ConnId, peer: Id, network: &str) {
+        self.unclaim_own(network, peer, Home::Session(conn));
+    }
+
+    fn signal(&mut self, conn: ConnId, peer: Spelled, kind: SignalKind, frame: &ClientFrame<'_>) {
+        let Some(target) = frame.target else {
+            let text = format!("'{}' needs a 'targetPeerId'", kind.name());
+            return self.complain(conn, &text, ErrorCode::BadMessage, None, Some(&frame.network));
+        };
+        if target.id == peer.id {
+            let text = "a signal to oneself goes nowhere";
+            return self.complain(conn, text, ErrorCode::BadMessage, Some(target), Some(&frame.network));
+        }
+        let Some(session) = self.sessions.get(conn) else { return };
+        if !session.networks.iter().any(|network| **network == *frame.network) {
+            let text = format!("announce yourself in network '{}' first", frame.network);
+            return self.complain(conn, &text, ErrorCode::NotAnnounced, Some(target), Some(&frame.network));
+        }
+        self.route_signal(Some(conn), kind, peer, target, &frame.network, frame.data);
+    }
+}
+
+/// The `type` of a message, as its sender wrote it.
+fn type_name(text: &str) -> String {
+    #[derive(serde::Deserialize)]
+    struct Type<'a> {
+        #[serde(rename = "type", borrow)]
+        name: Cow<'a, str>,
+    }
+    serde_json::from_str::<Type<'_>>(text).map(|t| t.name.chars().take(64).collect()).unwrap_or_default()
+}

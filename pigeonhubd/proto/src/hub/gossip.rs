@@ -1,0 +1,227 @@
+//! Records in and out.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use super::Hub;
+use crate::directory::network_hash;
+use crate::event::Event;
+use crate::id::Id;
+use crate::io::ConnId;
+use crate::mesh::identity::PublicKey;
+use crate::mesh::record::{LinkEntry, MAX_LINKS, MAX_NETWORKS, Record, SignedRecord};
+use crate::mesh::records::{Records, Stores};
+use crate::settings::Settings;
+use crate::time::{Now, Time};
+use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes};
+
+/// The shortest time between two versions of the own record.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
+/// Records of that many bytes travel in one frame.
+const BATCH: usize = 256 * 1024;
+/// Heartbeats that tell of other records before the two ends compare.
+const DIFFERING: u32 = 3;
+
+/// The own record and those of others.
+#[derive(Debug)]
+pub(super) struct Gossip {
+    pub(super) own: Record,
+    signed: Option<SignedRecord>,
+    dirty: bool,
+    published_at: Option<Time>,
+    pub(super) records: Records,
+}
+
+impl Gossip {
+    pub(super) fn new(key: PublicKey, settings: &Settings, now: Now) -> Self {
+        let own = Record {
+            key,
+            epoch: now.unix_ms,
+            version: 0,
+            urls: settings.advertise.iter().cloned().collect(),
+            links: Vec::new(),
+            networks: Vec::new(),
+            more_networks: false,
+            max_peers: u8::try_from(settings.max_peers).unwrap_or(u8::MAX),
+            ready: false,
+            draining: false,
+        };
+        Self { own, signed: None, dirty: true, published_at: None, records: Records::default() }
+    }
+
+    /// The own record is not as it was published.
+    pub(super) fn changed(&mut self) {
+        self.dirty = true;
+    }
+
+    pub(super) fn digest(&self, own: Id) -> u64 {
+        self.records.digest(&self.own.version_of(own))
+    }
+}
+
+impl Hub {
+    pub(super) fn gossip_at(&self) -> Time {
+        match self.gossip.published_at {
+            Some(at) if self.gossip.dirty => at + PUBLISH_INTERVAL,
+            _ => Time::NEVER,
+        }
+    }
+
+    /// The open links, as the own record lists them.
+    pub(super) fn listed_links(&self) -> Vec<LinkEntry> {
+        let mut links: Vec<LinkEntry> =
+            self.links.neighbours().iter().map(|link| LinkEntry { hub: link.hub, p2p: link.p2p }).collect();
+        links.sort_by_key(|link| (!link.p2p, link.hub));
+        links.truncate(MAX_LINKS);
+        links.sort_unstable();
+        links
+    }
+
+    /// The networks with peers here, as the own record lists them.
+    pub(super) fn list_networks(&mut self) {
+        let mut networks: Vec<u64> = self.presence.own_networks().map(network_hash).collect();
+        networks.sort_unstable();
+        networks.dedup();
+        let more = networks.len() > MAX_NETWORKS;
+        networks.truncate(MAX_NETWORKS);
+        let own = &mut self.gossip.own;
+        if own.networks != networks || own.more_networks != more {
+            (own.networks, own.more_networks) = (networks, more);
+            self.gossip.changed();
+        }
+    }
+
+    pub(super) fn publish_when_due(&mut self) {
+        let due = self.gossip.published_at.is_none_or(|at| self.now.mono >= at + PUBLISH_INTERVAL);
+        if self.gossip.dirty && due {
+            self.publish();
+        }
+    }
+
+    /// Signs the own record anew and sends it to all neighbours.
+    pub(super) fn publish(&mut self) {
+        self.gossip.dirty = false;
+        self.gossip.published_at = Some(self.now.mono);
+        self.gossip.own.version += 1;
+        let signed = SignedRecord::sign(&self.gossip.own, &self.settings.namespace, &*self.identity);
+        self.gossip.signed = Some(signed.clone());
+        self.flood(&[signed], None);
+    }
+
+    fn flood(&mut self, records: &[SignedRecord], except: Option<ConnId>) {
+        let links: Vec<ConnId> =
+            self.links.iter().map(|(conn, _)| conn).filter(|conn| Some(*conn) != except).collect();
+        for conn in links {
+            self.send_records(conn, records);
+        }
+    }
+
+    fn send_records(&mut self, conn: ConnId, records: &[SignedRecord]) {
+        let mut batch: Vec<SignedBytes<'_>> = Vec::new();
+        let mut bytes = 0;
+        for record in records {
+            batch.push(record.as_signed_bytes());
+            bytes += record.body.len();
+            if bytes >= BATCH {
+                self.send_frame(conn, &LinkFrame::Records(std::mem::take(&mut batch)));
+                bytes = 0;
+            }
+        }
+        if !batch.is_empty() {
+            self.send_frame(conn, &LinkFrame::Records(batch));
+        }
+    }
+
+    pub(super) fn send_summary(&mut self, conn: ConnId) {
+        let own = self.gossip.own.version_of(self.id);
+        let summary = self.gossip.records.summary(own, self.now.mono);
+        self.send_frame(conn, &LinkFrame::Summary(Cow::Owned(summary)));
+    }
+
+    pub(super) fn got_summary(&mut self, conn: ConnId, summary: &[RecordVersion]) {
+        let lacking = self.gossip.records.lacking(summary, self.now.mono);
+        let mut records: Vec<SignedRecord> = lacking
+            .iter()
+            .filter_map(|hub| self.gossip.records.get(hub))
+            .map(|stored| stored.signed.clone())
+            .collect();
+        let own = self.gossip.own.version_of(self.id);
+        let theirs = summary.iter().find(|version| version.hub == self.id);
+        // A later version of the own record is believed only when it is seen, signed.
+        if theirs.is_none_or(|theirs| (theirs.epoch, theirs.version) < (own.epoch, own.version)) {
+            records.extend(self.gossip.signed.clone());
+        }
+        self.send_records(conn, &records);
+    }
+
+    /// The far end has other records than this one. Once is nothing: they are under way.
+    pub(super) fn compare_digest(&mut self, conn: ConnId, digest: u64) {
+        let same = digest == self.gossip.digest(self.id);
+        let Some(link) = self.links.get_mut(conn) else { return };
+        link.differing = if same { 0 } else { link.differing + 1 };
+        if link.differing >= DIFFERING {
+            link.differing = 0;
+            self.send_summary(conn);
+        }
+    }
+
+    pub(super) fn got_records(&mut self, conn: ConnId, neighbour: Id, records: &[SignedBytes<'_>]) {
+        let mut news = Vec::new();
+        for signed in records {
+            match self.got_record(signed, neighbour) {
+                Ok(Some(signed)) => news.push(signed),
+                Ok(None) => {}
+                Err(reason) => self.event(Event::Refused { from: neighbour.to_string(), reason }),
+            }
+        }
+        if !news.is_empty() {
+            self.flood(&news, Some(conn));
+        }
+    }
+
+    fn got_record(
+        &mut self,
+        signed: &SignedBytes<'_>,
+        neighbour: Id,
+    ) -> Result<Option<SignedRecord>, String> {
+        let (record, hub) = SignedRecord::read(signed).map_err(|error| error.to_string())?;
+        let version = record.version_of(hub);
+        if hub == self.id {
+            let own = &self.gossip.own;
+            if (version.epoch, version.version) <= (own.epoch, own.version) {
+                return Ok(None);
+            }
+            SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
+                .map_err(|error| error.to_string())?;
+            self.outlive(version);
+            return Ok(None);
+        }
+        if !self.gossip.records.is_news(&version) {
+            return Ok(None);
+        }
+        let signed = SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
+            .map_err(|error| error.to_string())?;
+        let stores = self.gossip.records.store(hub, record, signed.clone(), self.now);
+        match stores {
+            Stores::Full => return Err(String::from("no room for the record of another hub")),
+            Stores::Discovered if neighbour != hub => {
+                self.event(Event::HubDiscovered { hub_id: hub, via: neighbour.to_string() });
+            }
+            Stores::Restarted => self.hub_restarted(hub),
+            Stores::Discovered | Stores::Changed => {}
+        }
+        self.mesh_changed();
+        Ok(Some(signed))
+    }
+
+    /// The mesh remembers a later record of this hub than it has made: its
+    /// clock went back between two runs. It goes on above that one.
+    fn outlive(&mut self, version: RecordVersion) {
+        let reason = format!("the mesh knows a later run of this hub ({} ms)", version.epoch);
+        self.event(Event::Refused { from: self.id.to_string(), reason });
+        self.gossip.own.epoch = version.epoch + 1;
+        self.gossip.own.version = 0;
+        self.gossip.changed();
+        self.restart_streams();
+    }
+}

@@ -1,0 +1,313 @@
+//! Dials and the WebSocket handshake between hubs.
+
+mod bootstrap;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::links::Transport;
+use super::{Hub, close};
+use crate::event::Event;
+use crate::id::{Id, Spelled};
+use crate::io::{ConnId, Output, Request};
+use crate::mesh::frame::{FrameKeys, Framing};
+use crate::mesh::handshake::{
+    Challenge, HandshakeError, Hello, MESH_VERSION, Nonce, Role, Transcript, Welcome, check_opening,
+};
+use crate::mesh::identity::{PublicKey, hub_id};
+use crate::settings::Settings;
+use crate::time::Time;
+use crate::wire::client::{ClientFrame, ClientKind};
+use crate::wire::reply;
+
+/// From an open WebSocket to the last proof, at most.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Until the edge must have told how a dial ended; it has a time-out of its own.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Handshakes under way that others began, at most; further ones are turned away.
+const MAX_ACCEPTED: usize = 256;
+
+/// Why a WebSocket is dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The configured bootstrap of that URL.
+    Bootstrap,
+    /// A hub that was in the mesh and is out of reach.
+    Vanished(Id),
+    /// A hub that is wanted, in place of a data channel.
+    Fallback(Id),
+}
+
+/// What is dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) purpose: Purpose,
+    pub(super) url: String,
+}
+
+/// A WebSocket between two hubs that is not a link yet.
+#[derive(Debug)]
+struct Handshake {
+    until: Time,
+    /// None if the other end dialled.
+    target: Option<Target>,
+    step: Step,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Dialling,
+    AwaitConnected { remote: Option<IpAddr> },
+    AwaitWelcome { transcript: Transcript, theirs: PublicKey },
+    AwaitHello { peer: Id, nonce: Nonce, remote: IpAddr },
+}
+
+/// Dials and handshakes.
+#[derive(Debug)]
+pub(super) struct Joining {
+    handshakes: BTreeMap<ConnId, Handshake>,
+    bootstraps: bootstrap::Bootstraps,
+}
+
+impl Joining {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self { handshakes: BTreeMap::new(), bootstraps: bootstrap::Bootstraps::new(settings) }
+    }
+
+    pub(super) fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// Whether a hub is being dialled for that purpose.
+    pub(super) fn is_dialling(&self, purpose: Purpose) -> bool {
+        self.handshakes
+            .values()
+            .filter_map(|handshake| handshake.target.as_ref())
+            .any(|target| target.purpose == purpose)
+    }
+
+    fn accepted(&self) -> usize {
+        self.handshakes.values().filter(|handshake| handshake.target.is_none()).count()
+    }
+}
+
+impl Hub {
+    /// Dials a hub. Ends in [`Self::link_up`] or [`Self::dial_over`].
+    pub(super) fn dial(&mut self, purpose: Purpose, url: &str) {
+        let target = Target { purpose, url: url.to_owned() };
+        let own = format!("peerId={}&mesh=1", self.id);
+        let Ok(mut parsed) = url::Url::parse(url) else { return self.dial_over(&target, "it is not a URL") };
+        let query = parsed.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&{own}"));
+        parsed.set_query(Some(&query.unwrap_or(own)));
+        let conn = self.new_conn();
+        let until = self.now.mono + DIAL_TIMEOUT;
+        self.joining.handshakes.insert(conn, Handshake { until, target: Some(target), step: Step::Dialling });
+        self.outputs.push_back(Output::Dial { conn, url: parsed.into() });
+    }
+
+    pub(super) fn dialled(&mut self, conn: ConnId, remote: Option<IpAddr>) {
+        let until = self.now.mono + HANDSHAKE_TIMEOUT;
+        match self.joining.handshakes.get_mut(&conn) {
+            Some(handshake) => {
+                handshake.until = until;
+                handshake.step = Step::AwaitConnected { remote };
+            }
+            None => self.close(conn, close::NORMAL, "Not needed any more"),
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, conn: ConnId, error: String) {
+        self.handshake_over(conn, &error);
+    }
+
+    /// A hub of ours, by its own word, connected: it is asked for proof.
+    pub(super) fn challenge(&mut self, conn: ConnId, peer: Spelled, request: Request) {
+        if self.joining.accepted() >= MAX_ACCEPTED {
+            return self.close(conn, close::POLICY, "Too many hubs are joining; try again");
+        }
+        let nonce = self.random_bytes();
+        let challenge = Challenge {
+            version: MESH_VERSION,
+            namespace: self.settings.namespace.clone(),
+            key: self.identity.public_key(),
+            nonce,
+        };
+        self.send_text(conn, reply::connected(peer, Some(challenge), self.now));
+        self.outputs.push_back(Output::Read { conn });
+        let step = Step::AwaitHello { peer: peer.id, nonce, remote: request.remote };
+        let until = self.now.mono + HANDSHAKE_TIMEOUT;
+        self.joining.handshakes.insert(conn, Handshake { until, target: None, step });
+    }
+
+    pub(super) fn handshake_text(&mut self, conn: ConnId, text: &str) {
+        let Some(handshake) = self.joining.handshakes.get(&conn) else { return };
+        let step = handshake.step.clone();
+        let Ok(frame) = ClientFrame::parse(text) else {
+            return self.handshake_failed(conn, &HandshakeError::Manners);
+        };
+        let data = frame.data.map_or("null", |data| data.get());
+        let outcome = match (step, &frame.kind) {
+            (Step::AwaitConnected { remote }, ClientKind::Connected) => {
+                self.got_challenge(conn, remote, data)
+            }
+            (Step::AwaitHello { peer, nonce, remote }, ClientKind::MeshHello) => {
+                self.got_hello(conn, (peer, nonce, remote), data)
+            }
+            (Step::AwaitWelcome { transcript, theirs }, ClientKind::MeshWelcome) => {
+                self.got_welcome(conn, &transcript, &theirs, data)
+            }
+            _ => Err(HandshakeError::Manners),
+        };
+        if let Err(error) = outcome {
+            self.handshake_failed(conn, &error);
+        }
+    }
+
+    fn got_challenge(
+        &mut self,
+        conn: ConnId,
+        remote: Option<IpAddr>,
+        data: &str,
+    ) -> Result<(), HandshakeError> {
+        #[derive(serde::Deserialize)]
+        struct Data {
+            #[serde(default)]
+            mesh: Option<Challenge>,
+        }
+        let data: Data = serde_json::from_str(data).map_err(|_| HandshakeError::Manners)?;
+        let Some(challenge) = data.mesh else { return self.met_old_hub(conn, remote) };
+        check_opening(challenge.version, &challenge.namespace, &self.settings.namespace)?;
+        if hub_id(&challenge.key) == self.id {
+            return Err(HandshakeError::Myself);
+        }
+        let (key, nonce) = (self.identity.public_key(), self.random_bytes());
+        let theirs = (&challenge.key, &challenge.nonce);
+        let transcript = Transcript::socket(&self.settings.namespace, (&key, &nonce), theirs);
+        let (mac, signature) = transcript.prove(Role::Initiator, &self.mesh_key, &*self.identity);
+        let Some(handshake) = self.joining.handshakes.get_mut(&conn) else { return Ok(()) };
+        handshake.step = Step::AwaitWelcome { transcript, theirs: challenge.key };
+        let dialled = handshake.target.as_ref().map(|target| target.url.clone()).unwrap_or_default();
+        let (version, namespace, port) = (MESH_VERSION, self.settings.namespace.clone(), self.settings.port);
+        let hello = Hello { version, namespace, key, nonce, dialled, port, mac, signature };
+        self.send_text(conn, reply::handshake("mesh-hello", &hello, self.now));
+        Ok(())
+    }
+
+    fn got_hello(
+        &mut self,
+        conn: ConnId,
+        (peer, nonce, remote): (Id, Nonce, IpAddr),
+        data: &str,
+    ) -> Result<(), HandshakeError> {
+        let hello: Hello = serde_json::from_str(data).map_err(|_| HandshakeError::Manners)?;
+        let namespace = &self.settings.namespace;
+        check_opening(hello.version, &hello.namespace, namespace)?;
+        let own = self.identity.public_key();
+        let transcript = Transcript::socket(namespace, (&hello.key, &hello.nonce), (&own, &nonce));
+        let proof = (&hello.key, &hello.mac, &hello.signature);
+        let hub = transcript.check(Role::Initiator, &self.mesh_key, &*self.identity, proof)?;
+        if hub == self.id {
+            return Err(HandshakeError::Myself);
+        }
+        if hub != peer {
+            return Err(HandshakeError::Id);
+        }
+        let (mac, signature) = transcript.prove(Role::Responder, &self.mesh_key, &*self.identity);
+        let welcome = Welcome { seen_as: remote.to_canonical(), mac, signature };
+        self.send_text(conn, reply::handshake("mesh-welcome", &welcome, self.now));
+        self.joining.handshakes.remove(&conn);
+        self.learn_own_url(&hello.dialled);
+        let (theirs, ours) = transcript.frame_keys(&self.mesh_key);
+        let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
+        let via = format!("its WebSocket from {}", remote.to_canonical());
+        self.link_up(conn, hub, Transport::Socket { dialled_here: false, fallback: false }, framing, &via);
+        Ok(())
+    }
+
+    fn got_welcome(
+        &mut self,
+        conn: ConnId,
+        transcript: &Transcript,
+        theirs: &PublicKey,
+        data: &str,
+    ) -> Result<(), HandshakeError> {
+        let welcome: Welcome = serde_json::from_str(data).map_err(|_| HandshakeError::Manners)?;
+        let proof = (theirs, &welcome.mac, &welcome.signature);
+        let hub = transcript.check(Role::Responder, &self.mesh_key, &*self.identity, proof)?;
+        let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) else {
+            return Ok(());
+        };
+        self.learn_own_url(&own_url(welcome.seen_as, self.settings.port));
+        let (ours, theirs) = transcript.frame_keys(&self.mesh_key);
+        let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
+        let fallback = matches!(target.purpose, Purpose::Fallback(_));
+        if target.purpose == Purpose::Bootstrap {
+            self.bootstrap_up(&target.url, conn, hub);
+        }
+        let transport = Transport::Socket { dialled_here: true, fallback };
+        self.link_up(conn, hub, transport, framing, &target.url);
+        Ok(())
+    }
+
+    /// The handshake cannot go on: tells the far end and the operator why.
+    fn handshake_failed(&mut self, conn: ConnId, error: &HandshakeError) {
+        let Some(handshake) = self.joining.handshakes.get(&conn) else { return };
+        if let (HandshakeError::Myself, Some(target)) = (error, &handshake.target) {
+            let url = target.url.clone();
+            self.joining.handshakes.remove(&conn);
+            self.close(conn, close::NORMAL, "It is this hub itself");
+            return self.bootstrap_is_myself(&url);
+        }
+        let reason = error.to_string();
+        let hub = match (&handshake.target, &handshake.step) {
+            (Some(target), _) => target.url.clone(),
+            (None, Step::AwaitHello { remote, .. }) => remote.to_canonical().to_string(),
+            (None, _) => String::new(),
+        };
+        self.event(Event::HubRejected { hub, reason: reason.clone() });
+        self.close(conn, close::POLICY, &reason);
+        self.handshake_over(conn, &reason);
+    }
+
+    /// A dial failed, or a WebSocket closed before it was a link.
+    pub(super) fn handshake_over(&mut self, conn: ConnId, reason: &str) {
+        let Some(handshake) = self.joining.handshakes.remove(&conn) else { return };
+        if let Some(target) = handshake.target {
+            self.dial_over(&target, reason);
+        }
+    }
+
+    fn dial_over(&mut self, target: &Target, reason: &str) {
+        match target.purpose {
+            Purpose::Bootstrap => self.bootstrap_down(&target.url, reason),
+            // Their turns come again by the clock.
+            Purpose::Vanished(_) | Purpose::Fallback(_) => {}
+        }
+    }
+
+    pub(super) fn tick_handshakes(&mut self) {
+        let now = self.now.mono;
+        let late = self.joining.handshakes.iter().filter(|(_, handshake)| handshake.until <= now);
+        let late: Vec<ConnId> = late.map(|(conn, _)| *conn).collect();
+        for conn in late {
+            self.handshake_failed(conn, &HandshakeError::TimedOut);
+        }
+    }
+
+    /// A dialled hub greets like an older one.
+    fn met_old_hub(&mut self, conn: ConnId, remote: Option<IpAddr>) -> Result<(), HandshakeError> {
+        if !remote.is_some_and(|remote| self.is_legacy_address(remote)) {
+            return Err(HandshakeError::Old);
+        }
+        if let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) {
+            self.legacy_dialled(conn, &target);
+        }
+        Ok(())
+    }
+}
+
+/// The URL of a hub that others see at `address`.
+fn own_url(address: IpAddr, port: u16) -> String {
+    format!("ws://{}", std::net::SocketAddr::new(address, port))
+}

@@ -1,0 +1,219 @@
+//! Which hubs are dialled, and when.
+//!
+//! A configured bootstrap is dialled until the hub behind it is within reach,
+//! by whatever path, and again when it no longer is. Hubs that were in the
+//! mesh and vanished are dialled too: so the halves of a cut mesh find each
+//! other, whichever of them holds the bootstraps.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::Purpose;
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::id::Id;
+use crate::io::ConnId;
+use crate::mesh::record::{MAX_URL, MAX_URLS};
+use crate::settings::Settings;
+use crate::time::Time;
+
+/// The pause once a hub has been dialled often in vain.
+const SLOW: Duration = Duration::from_secs(60);
+/// Vanished hubs dialled at once.
+const MAX_VANISHED_DIALS: usize = 4;
+
+/// One configured bootstrap.
+#[derive(Debug)]
+struct Bootstrap {
+    url: String,
+    state: State,
+    /// The hub that was last found there.
+    hub: Option<Id>,
+    /// Dials that failed since the last that did not.
+    failures: u32,
+    /// The first dial is over.
+    answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not connected; to be dialled at that time, unless its hub is within reach.
+    Waiting(Time),
+    Dialling,
+    Up(ConnId),
+    /// It is this hub itself: never dialled again.
+    Myself,
+}
+
+/// When a vanished hub is dialled next.
+#[derive(Debug)]
+struct Vanished {
+    at: Time,
+    tries: u32,
+}
+
+/// All that is dialled to join the mesh or to make it whole.
+#[derive(Debug)]
+pub(super) struct Bootstraps {
+    list: Vec<Bootstrap>,
+    vanished: BTreeMap<Id, Vanished>,
+}
+
+impl Bootstraps {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let urls = if settings.auto_connect { settings.bootstrap_hubs.as_slice() } else { &[] };
+        let list = urls.iter().map(|url| Bootstrap {
+            url: url.clone(),
+            state: State::Waiting(Time::default()),
+            hub: None,
+            failures: 0,
+            answered: false,
+        });
+        Self { list: list.collect(), vanished: BTreeMap::new() }
+    }
+
+    fn by_url(&mut self, url: &str) -> Option<&mut Bootstrap> {
+        self.list.iter_mut().find(|bootstrap| bootstrap.url == url)
+    }
+}
+
+impl Hub {
+    /// Whether each bootstrap has answered or failed once.
+    pub(in crate::hub) fn first_round_is_over(&self) -> bool {
+        self.joining.bootstraps.list.iter().all(|bootstrap| bootstrap.answered)
+    }
+
+    pub(in crate::hub) fn bootstrap_up(&mut self, url: &str, conn: ConnId, hub: Id) {
+        let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
+        bootstrap.state = State::Up(conn);
+        bootstrap.hub = Some(hub);
+        bootstrap.failures = 0;
+        bootstrap.answered = true;
+        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: hub });
+    }
+
+    /// The same, for an older hub, whose id nobody tells.
+    pub(in crate::hub) fn bootstrap_up_legacy(&mut self, url: &str, conn: ConnId) {
+        let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
+        bootstrap.state = State::Up(conn);
+        (bootstrap.hub, bootstrap.failures, bootstrap.answered) = (None, 0, true);
+        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: Id::default() });
+        self.mesh_changed();
+    }
+
+    pub(super) fn bootstrap_is_myself(&mut self, url: &str) {
+        if let Some(bootstrap) = self.joining.bootstraps.by_url(url) {
+            bootstrap.state = State::Myself;
+            bootstrap.answered = true;
+            self.mesh_changed();
+        }
+    }
+
+    /// A dial of a bootstrap failed.
+    pub(super) fn bootstrap_down(&mut self, url: &str, reason: &str) {
+        let (interval, attempts) = (self.settings.reconnect_interval, self.settings.max_reconnect_attempts);
+        let now = self.now.mono;
+        let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
+        bootstrap.failures = bootstrap.failures.saturating_add(1);
+        bootstrap.answered = true;
+        let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
+        bootstrap.state = State::Waiting(now + pause);
+        self.event(Event::BootstrapDisconnected { uri: url.to_owned(), reason: reason.to_owned() });
+        self.mesh_changed();
+    }
+
+    /// A link or an older hub's connection is over: perhaps it was a bootstrap's.
+    pub(in crate::hub) fn bootstrap_lost(&mut self, conn: ConnId, reason: &str) {
+        let at = self.now.mono + self.settings.reconnect_interval;
+        let Some(bootstrap) =
+            self.joining.bootstraps.list.iter_mut().find(|bootstrap| bootstrap.state == State::Up(conn))
+        else {
+            return;
+        };
+        bootstrap.state = State::Waiting(at);
+        let uri = bootstrap.url.clone();
+        self.event(Event::BootstrapDisconnected { uri, reason: reason.to_owned() });
+    }
+
+    pub(in crate::hub) fn tick_bootstraps(&mut self) {
+        if self.draining {
+            return;
+        }
+        let now = self.now.mono;
+        let due: Vec<String> = self
+            .joining
+            .bootstraps
+            .list
+            .iter()
+            .filter(|bootstrap| matches!(bootstrap.state, State::Waiting(at) if at <= now))
+            .filter(|bootstrap| !bootstrap.hub.is_some_and(|hub| self.is_reachable(&hub)))
+            .map(|bootstrap| bootstrap.url.clone())
+            .collect();
+        for url in due {
+            if let Some(bootstrap) = self.joining.bootstraps.by_url(&url) {
+                bootstrap.state = State::Dialling;
+            }
+            self.dial(Purpose::Bootstrap, &url);
+        }
+        self.dial_vanished();
+    }
+
+    fn dial_vanished(&mut self) {
+        let now = self.now.mono;
+        let lost: Vec<(Id, Vec<String>)> = self
+            .gossip
+            .records
+            .iter()
+            .filter(|(_, stored)| stored.unreachable_since.is_some() && !stored.record.draining)
+            .filter(|(_, stored)| !stored.record.urls.is_empty())
+            .map(|(hub, stored)| (*hub, stored.record.urls.clone()))
+            .collect();
+        self.joining.bootstraps.vanished.retain(|hub, _| lost.iter().any(|(lost, _)| lost == hub));
+        let dialling = |hub: &Hub, id| hub.joining.is_dialling(Purpose::Vanished(id));
+        let mut under_way = lost.iter().filter(|(hub, _)| dialling(self, *hub)).count();
+        for (hub, urls) in lost {
+            let interval = self.settings.reconnect_interval;
+            // Spread, so that many hubs do not dial one at the same moment.
+            let pause = interval.mul_f64(self.rng.random_range(0.75..1.25));
+            let vanished =
+                self.joining.bootstraps.vanished.entry(hub).or_insert(Vanished { at: now + pause, tries: 0 });
+            if vanished.at > now || under_way >= MAX_VANISHED_DIALS {
+                continue;
+            }
+            let tries = vanished.tries;
+            vanished.tries = tries.saturating_add(1);
+            vanished.at = now + (pause * 2u32.saturating_pow(tries.min(6))).min(SLOW);
+            if dialling(self, hub) {
+                continue;
+            }
+            if let Some(url) = urls.get(tries as usize % urls.len()) {
+                under_way += 1;
+                self.dial(Purpose::Vanished(hub), url);
+            }
+        }
+    }
+
+    /// Somebody told under which URL this hub is reached.
+    pub(super) fn learn_own_url(&mut self, url: &str) {
+        let usable = url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss"));
+        let urls = &mut self.gossip.own.urls;
+        if !usable
+            || url.len() > MAX_URL
+            || self.settings.advertise.is_some()
+            || urls.iter().any(|known| known == url)
+        {
+            return;
+        }
+        urls.insert(0, url.to_owned());
+        urls.truncate(MAX_URLS);
+        self.gossip.changed();
+    }
+
+    /// Where to dial a hub in place of a data channel.
+    pub(in crate::hub) fn url_of(&self, hub: &Id, attempt: u32) -> Option<String> {
+        let urls = &self.gossip.records.get(hub)?.record.urls;
+        urls.get(attempt as usize % urls.len().max(1)).cloned()
+    }
+}

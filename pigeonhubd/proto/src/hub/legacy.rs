@@ -1,0 +1,220 @@
+//! Older hubs: they have no mesh key, speak JSON over WebSocket, and are let in
+//! only from listed addresses. This hub stands for their clients in the mesh.
+
+use std::net::IpAddr;
+
+use super::joining::Target;
+use super::{Hub, close};
+use crate::directory::{Entry, EntryKey, Home};
+use crate::event::Event;
+use crate::id::{Id, Spelled};
+use crate::io::{ConnId, Output};
+use crate::time::Time;
+use crate::wire::client::{AnnounceData, ClientFrame, ClientKind, DiscoveredData};
+use crate::wire::reply;
+
+/// Peers that one older hub may bring, at most; further ones are ignored.
+const MAX_PEERS: usize = 20_000;
+
+/// An older hub's connection.
+#[derive(Debug)]
+pub(super) struct Legacy {
+    /// Its id; unknown while only its URL is.
+    pub(super) hub: Option<Id>,
+    pub(super) name: String,
+    pub(super) heard_at: Time,
+    pub(super) connected_at: u64,
+    peers: usize,
+}
+
+impl Hub {
+    /// Whether an older hub may come from that address.
+    pub(super) fn is_legacy_address(&self, remote: IpAddr) -> bool {
+        self.settings.hub_enabled && self.settings.legacy_hubs.iter().any(|listed| listed.contains(remote))
+    }
+
+    /// Whether the client of that connection may turn out to be an older hub.
+    pub(super) fn admits_legacy(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(|session| self.is_legacy_address(session.remote))
+    }
+
+    /// A client from a listed address announced itself as a hub.
+    pub(super) fn adopt_legacy(&mut self, conn: ConnId, peer: Spelled) {
+        self.take_session(conn);
+        self.legacy_up(conn, Some(peer.id), peer.to_string());
+    }
+
+    /// A dialled hub at a listed address turned out to be an older one.
+    pub(super) fn legacy_dialled(&mut self, conn: ConnId, target: &Target) {
+        let announce =
+            reply::hub_announce(&self.settings.namespace, self.settings.port, &self.settings.host, self.now);
+        self.send_text(conn, announce);
+        // It does not tell its id; the URL has to do.
+        self.legacy_up(conn, None, target.url.clone());
+        self.bootstrap_up_legacy(&target.url, conn);
+    }
+
+    fn legacy_up(&mut self, conn: ConnId, hub: Option<Id>, name: String) {
+        let (heard_at, connected_at) = (self.now.mono, self.now.unix_ms);
+        self.legacies.insert(conn, Legacy { hub, name, heard_at, connected_at, peers: 0 });
+        if let Some(hub_id) = hub {
+            self.event(Event::HubRegistered { hub_id });
+        }
+        let here: Vec<EntryKey> =
+            self.directory.networks().flat_map(|(_, network)| network.peers.values().copied()).collect();
+        for key in here {
+            self.tell_legacy(conn, key);
+        }
+        // It serves networks that only it knows: this hub has to know all peers now.
+        self.presence_check();
+    }
+
+    /// Tells an older hub of a peer, unless it told us.
+    fn tell_legacy(&mut self, conn: ConnId, key: EntryKey) {
+        let Some(entry) = self.directory.get(key) else { return };
+        if entry.home() == Home::Legacy(conn) {
+            return;
+        }
+        let text = reply::peer_discovered(&entry.claim().shown, &entry.network, None, self.now);
+        self.send_text(conn, text);
+    }
+
+    /// Tells all older hubs of a peer that came or changed.
+    pub(super) fn tell_legacies_here(&mut self, key: EntryKey) {
+        let legacies: Vec<ConnId> = self.legacies.keys().copied().collect();
+        for conn in legacies {
+            self.tell_legacy(conn, key);
+        }
+    }
+
+    /// Tells all older hubs of a peer that left.
+    pub(super) fn tell_legacies_gone(&mut self, gone: &Entry) {
+        let others = self.legacies.keys().filter(|conn| gone.home() != Home::Legacy(**conn));
+        let others: Vec<ConnId> = others.copied().collect();
+        for conn in others {
+            self.send_text(conn, reply::peer_disconnected(gone.peer, &gone.network, None, self.now));
+        }
+    }
+
+    pub(super) fn legacy_text(&mut self, conn: ConnId, text: &str) {
+        let now = self.now.mono;
+        let Some(legacy) = self.legacies.get_mut(&conn) else { return };
+        legacy.heard_at = now;
+        let name = legacy.name.clone();
+        let frame = match ClientFrame::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => return self.event(Event::Refused { from: name, reason: error.to_string() }),
+        };
+        match &frame.kind {
+            ClientKind::PeerDiscovered => self.legacy_discovered(conn, &frame),
+            ClientKind::PeerDisconnected => {
+                if let Some(data) = DiscoveredData::parse(frame.data).filter(|data| !data.is_hub) {
+                    self.unclaim_own(&frame.network, data.peer_id.id, Home::Legacy(conn));
+                }
+            }
+            ClientKind::Goodbye => {
+                if let Some(from) = frame.from {
+                    self.unclaim_own(&frame.network, from.id, Home::Legacy(conn));
+                }
+            }
+            ClientKind::Signal(kind) => self.legacy_signal(conn, *kind, &frame),
+            ClientKind::Ping => {
+                let own = Spelled::from(self.id);
+                self.send_text(conn, reply::pong(own, self.now));
+            }
+            // Its announces of itself, and its answers to what it does not know.
+            _ => {}
+        }
+    }
+
+    fn legacy_discovered(&mut self, conn: ConnId, frame: &ClientFrame<'_>) {
+        let Some(data) = DiscoveredData::parse(frame.data) else { return };
+        let hub = data.is_hub || *frame.network == *self.settings.namespace;
+        if hub || data.peer_id.id == self.id {
+            return;
+        }
+        let peer = data.peer_id;
+        let home = Home::Legacy(conn);
+        let known =
+            self.directory.own_claim(&frame.network, &peer.id).is_some_and(|claim| claim.home == home);
+        // It tells what it was told, too: a peer that another hub has is not its own.
+        let elsewhere =
+            self.directory.find(&frame.network, &peer.id).is_some_and(|entry| entry.home() != home);
+        let Some(legacy) = self.legacies.get_mut(&conn) else { return };
+        if elsewhere || (!known && legacy.peers >= MAX_PEERS) {
+            return;
+        }
+        legacy.peers += usize::from(!known);
+        let Ok(data) = AnnounceData::parse(peer, frame.data) else { return };
+        let claim = self.own_claim(&frame.network, peer.id, home, data.shown.into());
+        self.claim_own(&frame.network, peer, claim);
+        // An older hub that was dialled keeps no list: its newcomer is told of ours again.
+        self.show_to_legacy(conn, &frame.network, peer.id);
+    }
+
+    fn show_to_legacy(&mut self, conn: ConnId, network: &str, peer: Id) {
+        let Some(peers) = self.directory.network(network).map(|network| &network.peers) else { return };
+        let near = crate::directory::closest(peers, &peer, self.settings.max_candidates);
+        let keys: Vec<EntryKey> = near.iter().filter_map(|id| peers.get(id).copied()).collect();
+        for key in keys {
+            self.tell_legacy(conn, key);
+        }
+    }
+
+    fn legacy_signal(&mut self, conn: ConnId, kind: crate::wire::SignalKind, frame: &ClientFrame<'_>) {
+        let (Some(from), Some(target)) = (frame.from, frame.target) else { return };
+        // Only for its own clients, and not back to where it came from.
+        let home = Home::Legacy(conn);
+        let own = self.directory.find(&frame.network, &from.id).is_some_and(|entry| entry.home() == home);
+        let back = self.directory.find(&frame.network, &target.id).is_some_and(|entry| entry.home() == home);
+        if own && !back {
+            self.route_signal(None, kind, from, target, &frame.network, frame.data);
+        }
+    }
+
+    pub(super) fn legacy_over(&mut self, conn: ConnId, reason: &str) {
+        let Some(legacy) = self.legacies.remove(&conn) else { return };
+        let home = Home::Legacy(conn);
+        let gone: Vec<_> = self
+            .directory
+            .entries()
+            .filter(|entry| {
+                self.directory
+                    .own_claim(&entry.network, &entry.peer.id)
+                    .is_some_and(|claim| claim.home == home)
+            })
+            .map(|entry| (entry.network.clone(), entry.peer.id))
+            .collect();
+        for (network, peer) in gone {
+            self.unclaim_own(&network, peer, home);
+        }
+        if let Some(hub_id) = legacy.hub {
+            self.event(Event::HubUnregistered { hub_id, reason: reason.to_owned() });
+        }
+        self.bootstrap_lost(conn, reason);
+        self.presence_check();
+    }
+
+    /// Pings older hubs, which have no heartbeat, and drops those that are silent.
+    pub(super) fn sweep_legacies(&mut self) {
+        let (now, timeout) = (self.now.mono, self.settings.peer_timeout);
+        let all: Vec<(ConnId, Time)> =
+            self.legacies.iter().map(|(conn, legacy)| (*conn, legacy.heard_at)).collect();
+        for (conn, heard_at) in all {
+            if now.since(heard_at) >= timeout {
+                self.close(conn, close::POLICY, "No sign of life");
+                self.legacy_over(conn, "no sign of life");
+            } else {
+                self.outputs.push_back(Output::Ping { conn });
+            }
+        }
+    }
+
+    pub(super) fn drain_legacies(&mut self) {
+        let all: Vec<ConnId> = self.legacies.keys().copied().collect();
+        for conn in all {
+            self.close(conn, close::GOING_AWAY, "This hub is shutting down");
+            self.legacy_over(conn, "this hub is shutting down");
+        }
+    }
+}

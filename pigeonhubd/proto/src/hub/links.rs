@@ -1,0 +1,311 @@
+//! Open links: frames in and out, heartbeats.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Hub, TICK, close};
+use crate::event::Event;
+use crate::id::Id;
+use crate::io::{ConnId, Output};
+use crate::mesh::frame::Framing;
+use crate::mesh::routes;
+use crate::time::Time;
+use crate::wire::mesh::{Bye, LinkFrame, Routed, decode, encode};
+
+/// How often a heartbeat is sent.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Silence after which a link is not relied on where there is another way.
+const SUSPECT: Duration = Duration::from_millis(1500);
+/// Silence after which a link is closed: three heartbeats missed.
+const DEAD: Duration = Duration::from_secs(3);
+
+/// What carries a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    /// A WebSocket.
+    Socket {
+        /// This end dialled.
+        dialled_here: bool,
+        /// It stands in for a data channel that could not be opened.
+        fallback: bool,
+    },
+    /// A data channel.
+    Channel,
+}
+
+/// An open, proven link.
+pub(super) struct Link {
+    pub(super) hub: Id,
+    pub(super) transport: Transport,
+    framing: Framing,
+    pub(super) opened_at: Time,
+    heard_at: Time,
+    beat_at: Time,
+    pub(super) rtt: Option<Duration>,
+    /// Heartbeats in a row that told of other records than ours.
+    pub(super) differing: u32,
+    /// What the far end said before closing.
+    bye: Option<Bye>,
+    /// Since when the topology does not want it.
+    pub(super) unwanted_since: Option<Time>,
+}
+
+impl Link {
+    pub(super) fn is_p2p(&self) -> bool {
+        self.transport == Transport::Channel
+    }
+
+    pub(super) fn is_fallback(&self) -> bool {
+        matches!(self.transport, Transport::Socket { fallback: true, .. })
+    }
+}
+
+/// All open links.
+#[derive(Default)]
+pub(super) struct Links {
+    open: BTreeMap<ConnId, Link>,
+}
+
+impl Links {
+    pub(super) fn contains(&self, conn: ConnId) -> bool {
+        self.open.contains_key(&conn)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnId, &Link)> {
+        self.open.iter().map(|(conn, link)| (*conn, link))
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Link> {
+        self.open.get_mut(&conn)
+    }
+
+    pub(super) fn sockets(&self) -> usize {
+        self.open.values().filter(|link| !link.is_p2p()).count()
+    }
+
+    pub(super) fn p2p(&self) -> usize {
+        self.open.values().filter(|link| link.is_p2p()).count()
+    }
+
+    /// The link to a neighbour: a data channel rather than a WebSocket.
+    pub(super) fn to(&self, hub: &Id) -> Option<(ConnId, &Link)> {
+        self.iter().filter(|(_, link)| link.hub == *hub).max_by_key(|(conn, link)| (link.is_p2p(), *conn))
+    }
+
+    pub(super) fn socket_to(&self, hub: &Id) -> Option<(ConnId, &Link)> {
+        self.iter().find(|(_, link)| link.hub == *hub && !link.is_p2p())
+    }
+
+    pub(super) fn has_p2p(&self, hub: &Id) -> bool {
+        self.open.values().any(|link| link.hub == *hub && link.is_p2p())
+    }
+
+    /// A WebSocket is to stay: no data channel can take its place now.
+    pub(super) fn keep_as_fallback(&mut self, conn: ConnId) {
+        if let Some(Link { transport: Transport::Socket { fallback, .. }, .. }) = self.open.get_mut(&conn) {
+            *fallback = true;
+        }
+    }
+
+    /// As the own record lists them, one a neighbour.
+    pub(super) fn neighbours(&self) -> Vec<routes::Link> {
+        let mut best: BTreeMap<Id, bool> = BTreeMap::new();
+        for link in self.open.values() {
+            *best.entry(link.hub).or_default() |= link.is_p2p();
+        }
+        best.into_iter().map(|(hub, p2p)| routes::Link { hub, p2p }).collect()
+    }
+}
+
+impl Hub {
+    pub(super) fn link_up(
+        &mut self,
+        conn: ConnId,
+        hub: Id,
+        transport: Transport,
+        framing: Framing,
+        via: &str,
+    ) {
+        let now = self.now.mono;
+        let link = Link {
+            hub,
+            transport,
+            framing,
+            opened_at: now,
+            heard_at: now,
+            beat_at: now,
+            rtt: None,
+            differing: 0,
+            bye: None,
+            unwanted_since: None,
+        };
+        self.links.open.insert(conn, link);
+        if self.gossip.records.get(&hub).is_none() {
+            self.event(Event::HubDiscovered { hub_id: hub, via: via.to_owned() });
+        }
+        if transport == Transport::Channel {
+            self.event(Event::HubP2pConnected { hub_id: hub });
+        }
+        self.send_summary(conn);
+        self.close_duplicates(hub, transport == Transport::Channel);
+        self.links_changed();
+    }
+
+    /// Of two links of one kind between the same hubs, one stays. For
+    /// WebSockets both ends agree on the one that the larger id dialled; else
+    /// the newer one stays, since the far end would not have opened it beside
+    /// one that works.
+    fn close_duplicates(&mut self, hub: Id, p2p: bool) {
+        let larger_here = self.id > hub;
+        let rank = |conn: &ConnId, link: &Link| match link.transport {
+            Transport::Socket { dialled_here, .. } => (dialled_here == larger_here, link.opened_at, *conn),
+            Transport::Channel => (true, link.opened_at, *conn),
+        };
+        let mut same: Vec<(ConnId, (bool, Time, ConnId))> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.hub == hub && link.is_p2p() == p2p)
+            .map(|(conn, link)| (conn, rank(&conn, link)))
+            .collect();
+        same.sort_by_key(|(_, rank)| *rank);
+        same.pop();
+        for (conn, _) in same {
+            self.close_link(conn, Bye::Duplicate);
+        }
+    }
+
+    /// Closes a link on purpose.
+    pub(super) fn close_link(&mut self, conn: ConnId, bye: Bye) {
+        self.send_frame(conn, &LinkFrame::Bye(bye));
+        let code = if bye == Bye::Draining { close::GOING_AWAY } else { close::NORMAL };
+        self.close(conn, code, bye.text());
+        self.link_over(conn, bye.text());
+    }
+
+    /// Closes a link whose far end is silent or breaks the rules.
+    pub(super) fn break_link(&mut self, conn: ConnId, reason: &str) {
+        self.close(conn, close::POLICY, reason);
+        self.link_over(conn, reason);
+    }
+
+    pub(super) fn link_over(&mut self, conn: ConnId, reason: &str) {
+        let Some(link) = self.links.open.remove(&conn) else { return };
+        let reason = if let Some(bye) = link.bye { bye.text() } else { reason };
+        if link.bye == Some(Bye::Migrated) {
+            self.migrated_by_far_end();
+        }
+        if link.is_p2p() {
+            self.event(Event::HubP2pDisconnected { hub_id: link.hub, reason: reason.to_owned() });
+        }
+        self.bootstrap_lost(conn, reason);
+        self.links_changed();
+    }
+
+    fn links_changed(&mut self) {
+        self.gossip.own.links = self.listed_links();
+        self.gossip.changed();
+        self.mesh_changed_now();
+    }
+
+    /// Sends a frame over a link. It may be lost if the link is congested.
+    pub(super) fn send_frame(&mut self, conn: ConnId, frame: &LinkFrame<'_>) {
+        let bytes = encode(frame);
+        let Some(link) = self.links.open.get_mut(&conn) else { return };
+        for bytes in link.framing.split(&bytes) {
+            self.outputs.push_back(Output::Binary { conn, bytes });
+        }
+    }
+
+    pub(super) fn link_message(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.now.mono;
+        let Some(link) = self.links.open.get_mut(&conn) else { return };
+        let hub = link.hub;
+        let frame = match link.framing.join(bytes) {
+            Ok(frame) => frame,
+            Err(error) => {
+                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
+                return self.break_link(conn, &error.to_string());
+            }
+        };
+        // Only what the far end itself has sent, and not for the first time, is a sign of life.
+        link.heard_at = now;
+        let Some(frame) = frame else { return };
+        match decode(&frame) {
+            Ok(frame) => self.link_frame(conn, hub, frame),
+            Err(error) => self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() }),
+        }
+    }
+
+    fn link_frame(&mut self, conn: ConnId, hub: Id, frame: LinkFrame<'_>) {
+        match frame {
+            LinkFrame::Heartbeat { digest, sent_us } => {
+                self.send_frame(conn, &LinkFrame::HeartbeatEcho { sent_us });
+                self.compare_digest(conn, digest);
+            }
+            LinkFrame::HeartbeatEcho { sent_us } => {
+                let rtt = self.now.mono.since(Time(sent_us));
+                if let Some(link) = self.links.open.get_mut(&conn) {
+                    link.rtt = Some(link.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
+                }
+            }
+            LinkFrame::Summary(summary) => self.got_summary(conn, &summary),
+            LinkFrame::Records(records) => self.got_records(conn, hub, &records),
+            LinkFrame::Routed(routed) => self.got_routed(hub, routed),
+            LinkFrame::Bye(bye) => {
+                if let Some(link) = self.links.open.get_mut(&conn) {
+                    link.bye = Some(bye);
+                }
+            }
+        }
+    }
+
+    /// `paused`: how much later than planned the tick came. A hub that was
+    /// stopped itself must not hold the silence against its neighbours.
+    pub(super) fn tick_links(&mut self, paused: Duration) {
+        let now = self.now.mono;
+        let forgiven = if paused > TICK * 3 { paused } else { Duration::ZERO };
+        let (mut beats, mut dead) = (Vec::new(), Vec::new());
+        for (conn, link) in &mut self.links.open {
+            link.heard_at = (link.heard_at + forgiven).min(now);
+            if now.since(link.heard_at) >= DEAD {
+                dead.push(*conn);
+            } else if link.beat_at <= now {
+                link.beat_at = now + HEARTBEAT;
+                beats.push(*conn);
+            }
+        }
+        let digest = self.gossip.digest(self.id);
+        for conn in beats {
+            self.send_frame(conn, &LinkFrame::Heartbeat { digest, sent_us: now.0 });
+        }
+        for conn in dead {
+            self.break_link(conn, "no heartbeat for 3 s");
+        }
+    }
+
+    /// Whether a neighbour is so quiet that another way is better.
+    pub(super) fn is_suspect(&self, hub: &Id) -> bool {
+        let now = self.now.mono;
+        self.links.to(hub).is_none_or(|(_, link)| now.since(link.heard_at) >= SUSPECT)
+    }
+
+    /// Sends something between two hubs one link further.
+    pub(super) fn pass_on(&mut self, neighbour: Id, routed: Routed<'_>) {
+        if let Some((conn, _)) = self.links.to(&neighbour) {
+            self.send_frame(conn, &LinkFrame::Routed(routed));
+        }
+    }
+
+    pub(super) fn drain_links(&mut self) {
+        self.gossip.own.draining = true;
+        self.publish();
+        let open: Vec<ConnId> = self.links.open.keys().copied().collect();
+        for conn in open {
+            self.close_link(conn, Bye::Draining);
+        }
+    }
+}

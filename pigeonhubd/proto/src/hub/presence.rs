@@ -1,0 +1,401 @@
+//! Which peers are at which hub.
+//!
+//! A hub asks each hub that serves one of its networks for that network's
+//! peers, and from then on gets every change. What it is told goes over the
+//! stream between the two, so it is complete and in order; when a stream
+//! starts anew, both ends forget what was asked and ask again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Hub;
+use crate::directory::{Claim, Claimed, Home, network_hash};
+use crate::id::Id;
+use crate::time::Time;
+use crate::wire::MAX_NETWORK_NAME;
+use crate::wire::client::MAX_ANNOUNCE_DATA;
+use crate::wire::mesh::{HubMessage, PresenceChange};
+
+/// How long a network is still served after its last peer here left: a client
+/// that reconnects need not wait for all the others' peers again.
+const LINGER: Duration = Duration::from_secs(10);
+/// How long changes are gathered before they are sent.
+const GATHER: Duration = Duration::from_millis(5);
+/// A subscription without a complete answer is renewed after this.
+const RENEW: Duration = Duration::from_secs(15);
+/// Changes in one message.
+const BATCH: usize = 64;
+/// Subscriptions that one hub may hold here.
+const MAX_SUBSCRIPTIONS: usize = 4096;
+/// Peers that are known at most, here and elsewhere; further ones of other hubs are not taken.
+const MAX_PEERS: usize = 500_000;
+
+/// A network, or all of them.
+pub(super) type Topic = Option<Arc<str>>;
+
+/// What this hub asked of another.
+#[derive(Debug)]
+struct View {
+    subscription: u32,
+    asked_at: Time,
+    complete: bool,
+}
+
+/// What another hub asked of this one.
+#[derive(Debug)]
+struct Subscriber {
+    subscription: u32,
+    /// Changes to tell.
+    changed: BTreeSet<(Arc<str>, Id)>,
+    /// The first full list was sent.
+    complete: bool,
+}
+
+/// What is asked and told between hubs about peers.
+#[derive(Debug, Default)]
+pub(super) struct Presence {
+    views: BTreeMap<(Id, Topic), View>,
+    subscribers: BTreeMap<(Id, Topic), Subscriber>,
+    last_subscription: u32,
+    /// The networks served, and for those without a peer until when.
+    served: BTreeMap<Arc<str>, Option<Time>>,
+    flush_at: Option<Time>,
+}
+
+impl Presence {
+    /// Networks with peers here, or that had until a moment ago.
+    pub(super) fn own_networks(&self) -> impl Iterator<Item = &str> {
+        self.served.keys().map(|name| &**name)
+    }
+}
+
+impl Hub {
+    pub(super) fn presence_at(&self) -> Time {
+        self.presence.flush_at.unwrap_or(Time::NEVER)
+    }
+
+    /// A peer of this hub came, changed or left: subscribers are to be told.
+    pub(super) fn presence_changed(&mut self, network: &str, peer: Id) {
+        self.served_changed(network);
+        let name: Arc<str> = Arc::from(network);
+        let mut told = false;
+        for ((_, topic), subscriber) in &mut self.presence.subscribers {
+            if topic.as_deref().is_none_or(|topic| topic == network) {
+                subscriber.changed.insert((Arc::clone(&name), peer));
+                told = true;
+            }
+        }
+        if told {
+            self.presence.flush_at.get_or_insert(self.now.mono + GATHER);
+        }
+    }
+
+    /// Perhaps a network is served that was not, or no longer.
+    fn served_changed(&mut self, network: &str) {
+        let here = self.directory.network(network).is_some_and(|network| !network.own.is_empty());
+        let linger = self.now.mono + LINGER;
+        match (self.presence.served.get_mut(network), here) {
+            (None, true) => {
+                self.presence.served.insert(Arc::from(network), None);
+                self.list_networks();
+                self.presence_check();
+            }
+            (Some(until), true) => *until = None,
+            (Some(until @ None), false) => *until = Some(linger),
+            (Some(Some(_)), false) | (None, false) => {}
+        }
+    }
+
+    /// Networks whose last peer left a while ago are given up.
+    pub(super) fn tick_presence(&mut self) {
+        let now = self.now.mono;
+        let before = self.presence.served.len();
+        self.presence.served.retain(|_, until| until.is_none_or(|until| until > now));
+        if self.presence.served.len() != before {
+            self.list_networks();
+        }
+        let late =
+            self.presence.views.values().any(|view| !view.complete && now.since(view.asked_at) >= RENEW);
+        if self.presence.served.len() != before || late {
+            self.presence_check();
+        }
+        self.lose_unreachable();
+    }
+
+    /// Hubs out of reach for longer than the grace take their peers with them.
+    fn lose_unreachable(&mut self) {
+        let (now, grace) = (self.now.mono, self.settings.presence_grace);
+        let lost: BTreeSet<Id> = self
+            .gossip
+            .records
+            .iter()
+            .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) >= grace))
+            .map(|(hub, _)| *hub)
+            .collect();
+        let concerned = |hub: &Id| lost.contains(hub);
+        let hubs: BTreeSet<Id> =
+            self.presence.views.keys().chain(self.presence.subscribers.keys()).map(|(hub, _)| *hub).collect();
+        for hub in hubs.into_iter().filter(concerned) {
+            self.hub_lost(hub);
+        }
+    }
+
+    /// A hub is gone: its peers leave, and what waits for it is told.
+    pub(super) fn hub_lost(&mut self, hub: Id) {
+        self.reset_stream(hub);
+        self.presence.views.retain(|(of, _), _| *of != hub);
+        self.presence.subscribers.retain(|(of, _), _| *of != hub);
+        self.drop_claims(hub, None, None);
+    }
+
+    /// The stream with a hub started anew: what was asked may be lost.
+    pub(super) fn presence_lost(&mut self, hub: Id) {
+        self.presence.subscribers.retain(|(of, _), _| *of != hub);
+        self.presence.views.retain(|(of, _), _| *of != hub);
+        // Peers known through it stay until the new answer is complete, or the grace is over.
+        self.presence_check();
+    }
+
+    /// Asks for what this hub should be told and is not, and stops the rest.
+    pub(super) fn presence_check(&mut self) {
+        let now = self.now.mono;
+        let wanted = self.wanted_views();
+        let current = |view: &View| view.complete || now.since(view.asked_at) < RENEW;
+        let needless: Vec<(Id, Topic)> =
+            self.presence.views.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        for (hub, topic) in needless {
+            self.presence.views.remove(&(hub, topic.clone()));
+            if self.gossip.records.get(&hub).is_some_and(|stored| stored.unreachable_since.is_some()) {
+                continue;
+            }
+            let network = topic.as_deref().map(Into::into);
+            self.send_to_hub(hub, &HubMessage::Unsubscribe { network });
+            self.drop_claims(hub, topic.as_deref(), None);
+        }
+        for (hub, topic) in wanted {
+            if self.presence.views.get(&(hub, topic.clone())).is_some_and(current) || !self.is_reachable(&hub)
+            {
+                continue;
+            }
+            self.presence.last_subscription += 1;
+            let subscription = self.presence.last_subscription;
+            let network = topic.as_deref().map(Into::into);
+            self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription });
+            let view = View { subscription, asked_at: now, complete: false };
+            self.presence.views.insert((hub, topic), view);
+        }
+    }
+
+    /// What this hub should be told by others. Views of hubs out of reach stay
+    /// until [`Self::hub_lost`].
+    fn wanted_views(&self) -> BTreeSet<(Id, Topic)> {
+        let mut wanted = BTreeSet::new();
+        let everything = !self.legacies.is_empty();
+        let served: Vec<(&Arc<str>, u64)> =
+            self.presence.served.keys().map(|name| (name, network_hash(name))).collect();
+        for (hub, stored) in self.gossip.records.iter() {
+            let within_reach = stored.unreachable_since.is_none();
+            let known = |topic: &Topic| self.presence.views.contains_key(&(*hub, topic.clone()));
+            if everything && (within_reach || known(&None)) {
+                wanted.insert((*hub, None));
+                continue;
+            }
+            for (name, hash) in &served {
+                let topic = Some(Arc::clone(name));
+                if stored.record.serves(*hash) && (within_reach || known(&topic)) {
+                    wanted.insert((*hub, topic));
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Whether a hub that serves this network has yet to tell who is there.
+    pub(super) fn is_unsure_of(&self, network: &str) -> bool {
+        let hash = network_hash(network);
+        self.gossip.records.iter().any(|(hub, stored)| {
+            let told =
+                |topic: Topic| self.presence.views.get(&(*hub, topic)).is_some_and(|view| view.complete);
+            let serves = stored.record.serves(hash) && !stored.record.draining;
+            let grace = stored
+                .unreachable_since
+                .is_none_or(|at| self.now.mono.since(at) < self.settings.presence_grace);
+            serves && grace && !told(Some(network.into())) && !told(None)
+        })
+    }
+
+    pub(super) fn got_subscribe(&mut self, hub: Id, network: Option<&str>, subscription: u32) {
+        if network.is_some_and(|network| network.len() > MAX_NETWORK_NAME) {
+            return;
+        }
+        let held =
+            self.presence.subscribers.range((hub, None)..).take_while(|((of, _), _)| *of == hub).count();
+        if held >= MAX_SUBSCRIPTIONS {
+            return;
+        }
+        let concerned = |name: &&Arc<str>| network.is_none_or(|network| network == &***name);
+        let names: Vec<Arc<str>> = self.directory.own_networks().filter(concerned).cloned().collect();
+        let mut changed = BTreeSet::new();
+        for name in names {
+            let peers = self.directory.network(&name).into_iter().flat_map(|network| network.own.keys());
+            changed.extend(peers.map(|peer| (Arc::clone(&name), *peer)));
+        }
+        let subscriber = Subscriber { subscription, changed, complete: false };
+        self.presence.subscribers.insert((hub, network.map(Arc::from)), subscriber);
+        self.presence.flush_at = Some(self.now.mono);
+    }
+
+    pub(super) fn got_unsubscribe(&mut self, hub: Id, network: Option<&str>) {
+        self.presence.subscribers.remove(&(hub, network.map(Arc::from)));
+    }
+
+    /// Tells subscribers what changed, as far as their streams have room.
+    pub(super) fn flush_presence(&mut self) {
+        if self.presence.flush_at.is_none_or(|at| at > self.now.mono) {
+            return;
+        }
+        self.presence.flush_at = None;
+        let due: Vec<(Id, Topic)> = self
+            .presence
+            .subscribers
+            .iter()
+            .filter(|(_, subscriber)| !subscriber.changed.is_empty() || !subscriber.complete)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in due {
+            while self.tell_subscriber(&key) {}
+        }
+    }
+
+    /// One message to one subscriber. True if there is more to tell.
+    fn tell_subscriber(&mut self, key: &(Id, Topic)) -> bool {
+        if !self.has_room_for(key.0) {
+            self.presence.flush_at.get_or_insert(self.now.mono + GATHER * 10);
+            return false;
+        }
+        let Some(subscriber) = self.presence.subscribers.get_mut(key) else { return false };
+        let rest = match subscriber.changed.iter().nth(BATCH).cloned() {
+            Some(at) => subscriber.changed.split_off(&at),
+            None => BTreeSet::new(),
+        };
+        let told = std::mem::replace(&mut subscriber.changed, rest);
+        let more = !subscriber.changed.is_empty();
+        let subscription = subscriber.subscription;
+        let complete = !more;
+        subscriber.complete |= complete;
+        let changes = told.iter().map(|(network, peer)| self.change_of(network, *peer)).collect();
+        let network = key.1.as_deref().map(Into::into);
+        let message = HubMessage::Presence { network, subscription, changes, complete };
+        let message = crate::wire::mesh::encode(&message);
+        self.send_encoded(key.0, message.into());
+        more
+    }
+
+    fn change_of<'a>(&'a self, network: &'a str, peer: Id) -> PresenceChange<'a> {
+        let entry = self.directory.find(network, &peer);
+        match (entry, self.directory.own_claim(network, &peer)) {
+            (Some(entry), Some(claim)) => PresenceChange::Here {
+                peer: entry.peer,
+                network: network.into(),
+                stamp: claim.stamp,
+                legacy: claim.legacy,
+                announced_at: claim.announced_at,
+                shown: (&*claim.shown).into(),
+            },
+            _ => PresenceChange::Gone { peer, network: network.into() },
+        }
+    }
+
+    pub(super) fn got_presence(
+        &mut self,
+        hub: Id,
+        network: Option<&str>,
+        subscription: u32,
+        changes: Vec<PresenceChange<'_>>,
+        complete: bool,
+    ) {
+        let topic: Topic = network.map(Arc::from);
+        let asked = self
+            .presence
+            .views
+            .get(&(hub, topic.clone()))
+            .is_some_and(|view| view.subscription == subscription);
+        if !asked {
+            return;
+        }
+        for change in changes {
+            self.got_change(hub, network, subscription, change);
+        }
+        if !complete {
+            return;
+        }
+        let Some(view) = self.presence.views.get_mut(&(hub, topic)) else { return };
+        if !std::mem::replace(&mut view.complete, true) {
+            // Peers that the new answer does not name have left meanwhile.
+            self.drop_claims(hub, network, Some(subscription));
+            self.recheck_held();
+        }
+    }
+
+    fn got_change(&mut self, hub: Id, topic: Option<&str>, subscription: u32, change: PresenceChange<'_>) {
+        let home = Home::Hub(hub);
+        match change {
+            PresenceChange::Here { peer, network, stamp, legacy, announced_at, shown } => {
+                let other = topic.is_some_and(|topic| topic != network);
+                let long = network.len() > MAX_NETWORK_NAME || shown.len() > 2 * MAX_ANNOUNCE_DATA;
+                let known = self.directory.find(&network, &peer.id).is_some();
+                if other || long || (!known && self.directory.len() >= MAX_PEERS) {
+                    return;
+                }
+                let claim =
+                    Claim { home, stamp, legacy, subscription, announced_at, shown: (&*shown).into() };
+                let claimed = self.directory.claim(&network, peer, claim);
+                self.peer_claimed(&network, peer.id, claimed);
+            }
+            PresenceChange::Gone { peer, network } => {
+                let unclaimed = self.directory.unclaim(&network, &peer, home);
+                self.unclaimed(unclaimed);
+            }
+        }
+    }
+
+    /// Another hub claims a peer.
+    fn peer_claimed(&mut self, network: &str, peer: Id, claimed: Claimed) {
+        match claimed {
+            Claimed::New(key) => {
+                self.introduce_remote(key);
+                self.tell_legacies_here(key);
+                self.release_held(network, peer);
+            }
+            Claimed::Moved(key, before) => {
+                self.directory.forget_meetings(key);
+                if let Home::Session(older) = before
+                    && self.directory.get(key).is_some_and(|entry| !entry.claim().legacy)
+                {
+                    // The newest announcement wins, mesh-wide.
+                    self.replace(older);
+                }
+                if let Some(key) = self.directory.key(network, &peer) {
+                    self.introduce_remote(key);
+                    self.release_held(network, peer);
+                }
+            }
+            Claimed::Updated(key) => {
+                let met = self.directory.get(key).map(|entry| entry.met.clone()).unwrap_or_default();
+                for other in met {
+                    self.tell_of(other, key);
+                }
+            }
+            Claimed::Ignored(_) => {}
+        }
+    }
+
+    /// Forgets the peers that a hub claims, all or those not of that subscription.
+    fn drop_claims(&mut self, hub: Id, network: Option<&str>, except: Option<u32>) {
+        for (network, peer) in self.directory.claimed_by(hub, network, except) {
+            let unclaimed = self.directory.unclaim(&network, &peer, Home::Hub(hub));
+            self.unclaimed(unclaimed);
+        }
+    }
+}

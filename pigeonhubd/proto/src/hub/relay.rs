@@ -1,0 +1,221 @@
+//! Signals that cross hubs.
+//!
+//! A signal ends in one of two ways: its target gets it, once, or its sender
+//! is told. Told is also whoever sent one that was on its way when its
+//! target's hub went silent for good; that one may have arrived.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::value::RawValue;
+
+use super::Hub;
+use crate::directory::Home;
+use crate::id::{Id, Spelled};
+use crate::io::ConnId;
+use crate::mesh::stream::Token;
+use crate::time::Time;
+use crate::wire::SignalKind;
+use crate::wire::mesh::{HubMessage, MeshSignal};
+use crate::wire::reply::{self, ErrorCode};
+
+/// Signals that wait for news of their target, at most.
+const MAX_HELD: usize = 1024;
+/// Bytes of their data, at most.
+const MAX_HELD_BYTES: usize = 4 * 1024 * 1024;
+
+/// Whom to tell if a signal does not arrive.
+#[derive(Clone, Debug)]
+struct Sender {
+    from: Id,
+    target: Spelled,
+    network: String,
+}
+
+/// A signal whose target is not known yet, while some hub has yet to tell who
+/// its peers are.
+#[derive(Debug)]
+struct Held {
+    sender: Sender,
+    kind: SignalKind,
+    from: Spelled,
+    data: Option<String>,
+    until: Time,
+}
+
+/// Signals on their way to other hubs.
+#[derive(Debug, Default)]
+pub(super) struct Relay {
+    under_way: BTreeMap<Token, Sender>,
+    held: VecDeque<Held>,
+    held_bytes: usize,
+}
+
+impl Hub {
+    /// Sends a signal to its target, wherever that is. `conn` is the sender's
+    /// own connection; without one it came from an older hub.
+    pub(super) fn route_signal(
+        &mut self,
+        conn: Option<ConnId>,
+        kind: SignalKind,
+        from: Spelled,
+        target: Spelled,
+        network: &str,
+        data: Option<&RawValue>,
+    ) {
+        let Some(entry) = self.directory.find(network, &target.id) else {
+            return self.hold(conn, kind, from, target, network, data);
+        };
+        // An earlier one to the same target that still waits goes first.
+        if self
+            .relay
+            .held
+            .iter()
+            .any(|held| held.sender.target.id == target.id && held.sender.network == network)
+        {
+            return self.hold(conn, kind, from, target, network, data);
+        }
+        let (stamp, spelled) = (entry.claim().stamp, entry.peer);
+        match entry.home() {
+            Home::Session(to) | Home::Legacy(to) => {
+                self.send_text(to, reply::signal(kind, data, from, spelled, network, self.now));
+            }
+            Home::Hub(hub) => {
+                let data = data.map(|data| Cow::Borrowed(data.get()));
+                let signal = MeshSignal { kind, network: network.into(), from, target, stamp, data };
+                self.relay_signal(hub, signal);
+            }
+        }
+    }
+
+    fn relay_signal(&mut self, hub: Id, signal: MeshSignal<'_>) {
+        let sender = Sender {
+            from: signal.from.id,
+            target: signal.target,
+            network: signal.network.clone().into_owned(),
+        };
+        let deadline = self.now.mono + self.settings.signal_timeout;
+        let token = self.streams.new_token();
+        match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {
+            Ok(()) => {
+                self.relay.under_way.insert(token, sender);
+            }
+            Err(why) => self.tell_undelivered(&sender, why),
+        }
+    }
+
+    /// The target is unknown here. If some hub has yet to tell who its peers
+    /// are the signal waits for that, else its sender is told.
+    fn hold(
+        &mut self,
+        conn: Option<ConnId>,
+        kind: SignalKind,
+        from: Spelled,
+        target: Spelled,
+        network: &str,
+        data: Option<&RawValue>,
+    ) {
+        let sender = Sender { from: from.id, target, network: network.to_owned() };
+        let size = data.map_or(0, |data| data.get().len());
+        let room = self.relay.held.len() < MAX_HELD && self.relay.held_bytes + size <= MAX_HELD_BYTES;
+        let waiting = self.relay.held.iter().any(|held| held.sender.target.id == target.id);
+        // An older hub cannot be told; it may be wrong about the peer.
+        if conn.is_none() || !room || !(waiting || self.is_unsure_of(network)) {
+            let why = if room {
+                "no such peer in this network"
+            } else {
+                "too many signals wait for news of their target"
+            };
+            return self.tell_undelivered(&sender, why);
+        }
+        self.relay.held_bytes += size;
+        let until = self.now.mono + self.settings.signal_timeout;
+        let data = data.map(|data| data.get().to_owned());
+        self.relay.held.push_back(Held { sender, kind, from, data, until });
+    }
+
+    /// A peer became known: signals that waited for it go.
+    pub(super) fn release_held(&mut self, network: &str, peer: Id) {
+        self.release(|held| held.sender.network == network && held.sender.target.id == peer);
+    }
+
+    /// A hub has told all its peers: who is unknown now may be nowhere.
+    pub(super) fn recheck_held(&mut self) {
+        let mut sure: BTreeMap<String, bool> = BTreeMap::new();
+        for held in &self.relay.held {
+            let network = &held.sender.network;
+            sure.entry(network.clone()).or_insert_with(|| !self.is_unsure_of(network));
+        }
+        self.release(|held| sure.get(&held.sender.network).copied().unwrap_or_default());
+    }
+
+    pub(super) fn tick_relay(&mut self) {
+        let now = self.now.mono;
+        self.release(|held| held.until <= now);
+    }
+
+    /// Takes signals out of waiting and sends them, or tells their senders.
+    fn release(&mut self, which: impl Fn(&Held) -> bool) {
+        if !self.relay.held.iter().any(&which) {
+            return;
+        }
+        let (free, held): (VecDeque<Held>, VecDeque<Held>) =
+            std::mem::take(&mut self.relay.held).into_iter().partition(which);
+        self.relay.held = held;
+        for held in free {
+            self.relay.held_bytes -= held.data.as_ref().map_or(0, String::len);
+            let Sender { target, network, .. } = &held.sender;
+            if self.directory.find(network, &target.id).is_none() {
+                self.tell_undelivered(&held.sender, "no such peer in this network");
+                continue;
+            }
+            let data: Option<&RawValue> =
+                held.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+            self.route_signal(None, held.kind, held.from, *target, network, data);
+        }
+    }
+
+    /// A signal from another hub for a peer here.
+    pub(super) fn got_signal(&mut self, hub: Id, signal: &MeshSignal<'_>) {
+        let network = &*signal.network;
+        let home = self
+            .directory
+            .own_claim(network, &signal.target.id)
+            .filter(|claim| claim.stamp == signal.stamp)
+            .map(|claim| claim.home);
+        let entry = self.directory.find(network, &signal.target.id);
+        let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
+            let (from, target, network) = (signal.from.id, signal.target, network.into());
+            return self.send_to_hub(hub, &HubMessage::Undelivered { from, target, network });
+        };
+        // It was JSON when its sender's hub took it; another hub's word is not taken for that.
+        let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
+        if let Ok(data) = data {
+            let text = reply::signal(signal.kind, data, signal.from, entry.peer, network, self.now);
+            self.send_text(conn, text);
+        }
+    }
+
+    pub(super) fn got_undelivered(&mut self, from: Id, target: Spelled, network: &str) {
+        let sender = Sender { from, target, network: network.to_owned() };
+        self.tell_undelivered(&sender, "it has left its hub");
+    }
+
+    pub(super) fn signal_acked(&mut self, token: Token) {
+        self.relay.under_way.remove(&token);
+    }
+
+    /// The stream that carried a signal was given up.
+    pub(super) fn signal_lost(&mut self, token: Token) {
+        if let Some(sender) = self.relay.under_way.remove(&token) {
+            self.tell_undelivered(&sender, "its hub does not answer");
+        }
+    }
+
+    fn tell_undelivered(&mut self, sender: &Sender, why: &str) {
+        // Senders at older hubs have no connection here, and no ear for it.
+        let Some(conn) = self.sessions.by_peer(&sender.from) else { return };
+        let text = format!("peer {} cannot be reached in network '{}': {why}", sender.target, sender.network);
+        self.complain(conn, &text, ErrorCode::PeerUnreachable, Some(sender.target), Some(&sender.network));
+    }
+}

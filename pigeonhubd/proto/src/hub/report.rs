@@ -1,0 +1,116 @@
+//! What `pigeonctl` and `/health` show.
+
+use super::Hub;
+use crate::control::{HubInfo, MeshState, PeerInfo, Status};
+use crate::directory::Home;
+use crate::id::Id;
+use crate::time::Now;
+
+impl Hub {
+    /// The state at a glance.
+    pub fn status(&self, now: Now) -> Status {
+        let (local_peers, remote_peers) = self.directory.counts();
+        let readiness = &self.mesh.readiness;
+        let (state, reason) = if self.settings.hub_enabled || self.draining {
+            (self.mesh_state(), readiness.reason.clone())
+        } else {
+            (MeshState::Ready, String::from("a plain signaling server: hub.enabled is false"))
+        };
+        Status {
+            hub_id: self.id,
+            port: self.settings.port,
+            state,
+            reason,
+            ready: state == MeshState::Ready,
+            migrated: readiness.migrated && state == MeshState::Ready,
+            p2p_links: self.links.p2p(),
+            ws_links: self.links.sockets() + self.legacies.len(),
+            known_hubs: self.other_members() + self.legacies.len(),
+            local_peers,
+            remote_peers,
+            networks: self.directory.own_networks().count(),
+            connections: self.connections(),
+            uptime: now.mono.since(self.started.mono).as_secs(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// Every hub this hub knows, itself first.
+    pub fn hubs(&self, now: Now) -> Vec<HubInfo> {
+        let own = &self.gossip.own;
+        let mut hubs = vec![HubInfo {
+            hub_id: self.id,
+            own: true,
+            reachable: true,
+            link: None,
+            distance: Some(0),
+            next_hop: None,
+            urls: own.urls.clone(),
+            ready: own.ready,
+            draining: self.draining,
+            rtt_us: None,
+            registered_at: self.started.unix_ms,
+            last_activity: now.unix_ms,
+        }];
+        hubs.extend(self.gossip.records.iter().map(|(hub, stored)| {
+            let link = self.links.to(hub).map(|(_, link)| link);
+            HubInfo {
+                hub_id: *hub,
+                own: false,
+                reachable: stored.unreachable_since.is_none(),
+                link: link.map(|link| String::from(if link.is_p2p() { "p2p" } else { "ws" })),
+                distance: self.mesh.routes.distance(hub),
+                next_hop: self.mesh.routes.next_hop(hub, |hub| self.is_suspect(hub)),
+                urls: stored.record.urls.clone(),
+                ready: stored.record.ready,
+                draining: stored.record.draining,
+                rtt_us: link
+                    .and_then(|link| link.rtt)
+                    .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+                registered_at: stored.registered_at,
+                last_activity: stored.last_activity,
+            }
+        }));
+        hubs.extend(self.legacies.values().map(|legacy| HubInfo {
+            // An older hub that was dialled never tells its id.
+            hub_id: legacy.hub.unwrap_or_default(),
+            own: false,
+            reachable: true,
+            link: Some(String::from("legacy")),
+            distance: Some(1),
+            next_hop: legacy.hub,
+            urls: if legacy.hub.is_none() { vec![legacy.name.clone()] } else { Vec::new() },
+            ready: false,
+            draining: false,
+            rtt_us: None,
+            registered_at: legacy.connected_at,
+            last_activity: now.unix_ms.saturating_sub(
+                u64::try_from(now.mono.since(legacy.heard_at).as_millis()).unwrap_or_default(),
+            ),
+        }));
+        hubs
+    }
+
+    /// Every peer this hub knows, or those of one network.
+    pub fn peers(&self, network: Option<&str>) -> Vec<PeerInfo> {
+        self.directory
+            .entries()
+            .filter(|entry| network.is_none_or(|network| network == &*entry.network))
+            .map(|entry| PeerInfo {
+                peer_id: entry.peer.to_string(),
+                network: entry.network.to_string(),
+                hub_id: self.hub_of(entry.home()),
+                local: entry.session().is_some(),
+                announced_at: entry.claim().announced_at,
+            })
+            .collect()
+    }
+
+    fn hub_of(&self, home: Home) -> Id {
+        match home {
+            Home::Hub(hub) => hub,
+            Home::Session(_) => self.id,
+            Home::Legacy(conn) => self.legacies.get(&conn).and_then(|legacy| legacy.hub).unwrap_or(self.id),
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Clients' connections: accepting, probing, sweeping.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Hub, close};
+use crate::event::Event;
+use crate::id::{Id, Spelled};
+use crate::io::{ConnId, Output, Request};
+use crate::time::Time;
+use crate::wire::reply;
+
+/// How long an older connection of a peer has to answer a ping before a newer
+/// one takes its place.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// One client's connection.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) peer: Spelled,
+    pub(super) remote: IpAddr,
+    heard_at: Time,
+    /// When the ping that it has not answered yet was sent.
+    pinged_at: Option<Time>,
+    pub(super) networks: Vec<Arc<str>>,
+}
+
+/// A connection that waits for an older one of the same peer to fail its probe.
+#[derive(Debug)]
+struct Waiting {
+    conn: ConnId,
+    peer: Spelled,
+    remote: IpAddr,
+    until: Time,
+}
+
+/// All clients' connections.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: BTreeMap<ConnId, Session>,
+    by_peer: BTreeMap<Id, ConnId>,
+    /// At most one a peer.
+    waiting: BTreeMap<Id, Waiting>,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, conn: ConnId) -> Option<&Session> {
+        self.open.get(&conn)
+    }
+
+    pub(super) fn get_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
+        self.open.get_mut(&conn)
+    }
+
+    pub(super) fn by_peer(&self, peer: &Id) -> Option<ConnId> {
+        self.by_peer.get(peer).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len() + self.waiting.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn is_probing(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Open or waiting.
+    pub(super) fn holds(&self, conn: ConnId) -> bool {
+        self.open.contains_key(&conn) || self.waiting.values().any(|waiting| waiting.conn == conn)
+    }
+}
+
+impl Hub {
+    pub(super) fn accepted(&mut self, conn: ConnId, request: Request) {
+        let Some(peer) = request.peer_id.as_deref().and_then(|id| id.parse::<Spelled>().ok()) else {
+            return self.close(conn, close::POLICY, "Invalid peerId format");
+        };
+        if self.draining {
+            return self.close(conn, close::GOING_AWAY, "This hub is shutting down");
+        }
+        if self.connections() >= self.settings.max_connections {
+            return self.close(conn, close::POLICY, "Maximum connections reached");
+        }
+        if request.mesh && self.settings.hub_enabled {
+            return self.challenge(conn, peer, request);
+        }
+        match self.sessions.by_peer(&peer.id) {
+            _ if peer.id == self.id => self.close(conn, close::POLICY, "Peer already connected"),
+            None => self.open_session(conn, peer, request.remote),
+            Some(older) => self.probe(older, conn, peer, request.remote),
+        }
+    }
+
+    /// Connections of clients and hubs that this hub accepted or dialled.
+    pub(super) fn connections(&self) -> usize {
+        self.sessions.len() + self.links.sockets() + self.legacies.len() + self.joining.handshakes()
+    }
+
+    fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: IpAddr) {
+        let session =
+            Session { peer, remote, heard_at: self.now.mono, pinged_at: None, networks: Vec::new() };
+        self.sessions.open.insert(conn, session);
+        self.sessions.by_peer.insert(peer.id, conn);
+        self.send_text(conn, reply::connected::<()>(peer, None, self.now));
+        self.outputs.push_back(Output::Read { conn });
+        self.event(Event::PeerConnected { peer_id: peer.id });
+    }
+
+    /// Two connections of one peer: the older one stays if it answers.
+    fn probe(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: IpAddr) {
+        let now = self.now.mono;
+        let silent =
+            |session: &Session| session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE);
+        if self.sessions.get(older).is_some_and(silent) {
+            self.replace(older);
+            return self.open_session(conn, peer, remote);
+        }
+        if let Some(session) = self.sessions.get_mut(older)
+            && session.pinged_at.is_none()
+        {
+            session.pinged_at = Some(now);
+            self.outputs.push_back(Output::Ping { conn: older });
+        }
+        let waiting = Waiting { conn, peer, remote, until: now + PROBE };
+        if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
+            self.close(earlier.conn, close::POLICY, "Peer already connected");
+        }
+        self.next_tick = self.next_tick.min(now + super::TICK);
+    }
+
+    /// Ends a session in favour of a newer connection of the same peer.
+    pub(super) fn replace(&mut self, older: ConnId) {
+        self.close(older, close::POLICY, "Replaced by a newer connection of this peer");
+        self.session_over(older, "replaced by a newer connection");
+    }
+
+    /// Anything at all came from a client.
+    pub(super) fn session_alive(&mut self, conn: ConnId) {
+        let now = self.now.mono;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.heard_at = now;
+        if session.pinged_at.take().is_none() {
+            return;
+        }
+        let peer = session.peer.id;
+        if let Some(waiting) = self.sessions.waiting.remove(&peer) {
+            self.close(waiting.conn, close::POLICY, "Peer already connected");
+        }
+    }
+
+    pub(super) fn session_over(&mut self, conn: ConnId, reason: &str) {
+        let Some(session) = self.sessions.open.remove(&conn) else {
+            self.sessions.waiting.retain(|_, waiting| waiting.conn != conn);
+            return;
+        };
+        let peer = session.peer.id;
+        self.sessions.by_peer.remove(&peer);
+        for network in session.networks {
+            self.leave(conn, peer, &network);
+        }
+        self.event(Event::PeerDisconnected { peer_id: peer, reason: reason.to_owned() });
+        if let Some(waiting) = self.sessions.waiting.remove(&peer) {
+            self.open_session(waiting.conn, waiting.peer, waiting.remote);
+        }
+    }
+
+    /// Takes a session out of the clients' without a word: it turned out to be an older hub.
+    pub(super) fn take_session(&mut self, conn: ConnId) -> Option<Session> {
+        let session = self.sessions.open.remove(&conn)?;
+        self.sessions.by_peer.remove(&session.peer.id);
+        for network in &session.networks {
+            self.leave(conn, session.peer.id, network);
+        }
+        Some(session)
+    }
+
+    pub(super) fn tick_sessions(&mut self) {
+        let now = self.now.mono;
+        let over: Vec<Id> = self
+            .sessions
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.until <= now)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in over {
+            if let Some(older) = self.sessions.by_peer(&peer) {
+                // Opens the waiting one.
+                self.replace(older);
+            }
+        }
+    }
+
+    /// Pings clients that were silent for a while and drops those silent for too long.
+    pub(super) fn sweep(&mut self) {
+        let (now, settings) = (self.now.mono, &self.settings);
+        let (mut dead, mut quiet) = (Vec::new(), Vec::new());
+        for (conn, session) in &mut self.sessions.open {
+            let silence = now.since(session.heard_at);
+            if silence >= settings.peer_timeout {
+                dead.push(*conn);
+            } else if silence >= settings.cleanup_interval || silence * 2 >= settings.peer_timeout {
+                session.pinged_at.get_or_insert(now);
+                quiet.push(*conn);
+            }
+        }
+        self.outputs.extend(quiet.into_iter().map(|conn| Output::Ping { conn }));
+        for conn in dead {
+            self.close(conn, close::POLICY, "No sign of life");
+            self.session_over(conn, "no sign of life");
+        }
+        self.sweep_legacies();
+    }
+
+    pub(super) fn drain_sessions(&mut self) {
+        for waiting in std::mem::take(&mut self.sessions.waiting).into_values() {
+            self.close(waiting.conn, close::GOING_AWAY, "This hub is shutting down");
+        }
+        let open: Vec<ConnId> = self.sessions.open.keys().copied().collect();
+        for conn in open {
+            self.close(conn, close::GOING_AWAY, "This hub is shutting down");
+            self.session_over(conn, "this hub is shutting down");
+        }
+    }
+}

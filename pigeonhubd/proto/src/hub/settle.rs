@@ -1,0 +1,195 @@
+//! What follows from a changed mesh: routes, topology, readiness, migration.
+
+mod readiness;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+pub(super) use readiness::Readiness;
+
+use super::Hub;
+use crate::event::Event;
+use crate::id::Id;
+use crate::io::ConnId;
+use crate::mesh::routes::{Link, OwnLinks, Routes};
+use crate::mesh::topology::{self, Member};
+use crate::time::Time;
+use crate::wire::mesh::Bye;
+
+/// The shortest time between two looks at a mesh whose records change, and
+/// what each known hub adds to it: a look at a large mesh costs more.
+const SETTLE: Duration = Duration::from_millis(10);
+const SETTLE_PER_HUB: Duration = Duration::from_micros(500);
+/// How long an unwanted link is kept, so that the topology can calm down.
+const UNWANTED: Duration = Duration::from_secs(3);
+/// How long it is kept while wanted ones are still missing.
+const UNWANTED_NEEDED: Duration = Duration::from_secs(15);
+
+/// The mesh as this hub sees it now.
+pub(super) struct Mesh {
+    pub(super) routes: Routes,
+    /// The hubs this one should have a data channel with.
+    pub(super) wanted: BTreeSet<Id>,
+    /// The hubs that `wanted` follows from.
+    members: Vec<Member>,
+    /// Records or links changed since the last look.
+    dirty: bool,
+    /// Own links changed: no waiting.
+    urgent: bool,
+    settled_at: Time,
+    pub(super) readiness: Readiness,
+}
+
+impl Mesh {
+    pub(super) fn new(own: Id, now: Time) -> Self {
+        Self {
+            routes: Routes::new(own, &[], OwnLinks::Trusted, std::iter::empty::<(Id, Vec<Link>)>()),
+            wanted: BTreeSet::new(),
+            members: Vec::new(),
+            dirty: true,
+            urgent: true,
+            settled_at: now,
+            readiness: Readiness::default(),
+        }
+    }
+}
+
+impl Hub {
+    /// Records changed: to be looked at soon.
+    pub(super) fn mesh_changed(&mut self) {
+        self.mesh.dirty = true;
+    }
+
+    /// Own links changed: to be looked at before the input is done with.
+    pub(super) fn mesh_changed_now(&mut self) {
+        self.mesh.dirty = true;
+        self.mesh.urgent = true;
+    }
+
+    pub(super) fn settle_at(&self) -> Time {
+        if self.mesh.dirty { self.mesh.settled_at + self.settle_pause() } else { Time::NEVER }
+    }
+
+    fn settle_pause(&self) -> Duration {
+        SETTLE + SETTLE_PER_HUB * u32::try_from(self.mesh.members.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn is_reachable(&self, hub: &Id) -> bool {
+        self.mesh.routes.is_reachable(hub)
+    }
+
+    /// The end of every input: what its changes entail.
+    pub(super) fn settle(&mut self) {
+        if !self.settings.hub_enabled {
+            return;
+        }
+        // What is sent may in turn change links; a few rounds are enough for all.
+        for _ in 0..4 {
+            if self.mesh.dirty && (self.mesh.urgent || self.now.mono >= self.settle_at()) {
+                self.look_at_mesh();
+            }
+            self.flush_presence();
+            self.run_streams();
+            self.publish_when_due();
+            if !self.mesh.urgent {
+                break;
+            }
+        }
+    }
+
+    fn look_at_mesh(&mut self) {
+        self.mesh.dirty = false;
+        self.mesh.urgent = false;
+        self.mesh.settled_at = self.now.mono;
+        let records = self.gossip.records.iter().map(|(hub, stored)| {
+            let links = stored.record.links.iter().map(|link| Link { hub: link.hub, p2p: link.p2p });
+            (*hub, links)
+        });
+        self.mesh.routes = Routes::new(self.id, &self.links.neighbours(), OwnLinks::Trusted, records);
+        self.note_reachability();
+        self.choose_links();
+        self.reroute_streams();
+        self.presence_check();
+        self.judge_readiness();
+        self.offer_wanted();
+    }
+
+    fn note_reachability(&mut self) {
+        let now = self.now.mono;
+        let hubs: Vec<Id> = self.gossip.records.iter().map(|(hub, _)| *hub).collect();
+        for hub in hubs {
+            let reachable = self.mesh.routes.is_reachable(&hub);
+            if !self.gossip.records.set_reachable(&hub, reachable, now) {
+                continue;
+            }
+            if reachable {
+                self.event(Event::HubRegistered { hub_id: hub });
+            } else {
+                let left = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.draining);
+                let reason = String::from(if left { "it left" } else { "no path leads to it" });
+                self.event(Event::HubUnregistered { hub_id: hub, reason });
+                if left {
+                    // Its peers are told at once: nothing will bring them back.
+                    self.hub_lost(hub);
+                }
+            }
+        }
+    }
+
+    /// Which links this hub should have, if that changed.
+    fn choose_links(&mut self) {
+        let mut members: Vec<Member> = self
+            .gossip
+            .records
+            .iter()
+            .filter(|(_, stored)| stored.unreachable_since.is_none() && !stored.record.draining)
+            .map(|(hub, stored)| Member { id: *hub, max_peers: stored.record.max_peers })
+            .collect();
+        members.push(Member { id: self.id, max_peers: self.gossip.own.max_peers });
+        if members == self.mesh.members {
+            return;
+        }
+        self.mesh.wanted = topology::wanted(&self.id, &members);
+        self.mesh.members = members;
+        let wanted = &self.mesh.wanted;
+        self.channels.keep_tries(|hub| wanted.contains(hub));
+    }
+
+    pub(super) fn tick_mesh(&mut self) {
+        let gone = self.gossip.records.expire(self.now.mono);
+        self.forget_hubs(&gone);
+        self.judge_readiness();
+        self.close_unwanted();
+        self.migrate();
+    }
+
+    /// Make before break: an unwanted data channel goes once the wanted ones
+    /// are open here and the far end can do without it too, or after a while.
+    fn close_unwanted(&mut self) {
+        let now = self.now.mono;
+        let complete = self.mesh.wanted.iter().all(|hub| self.links.has_p2p(hub));
+        let mut close = Vec::new();
+        let open: Vec<(ConnId, Id)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.is_p2p())
+            .map(|(conn, link)| (conn, link.hub))
+            .collect();
+        for (conn, hub) in open {
+            let wanted = self.mesh.wanted.contains(&hub);
+            let ready = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.ready);
+            let Some(link) = self.links.get_mut(conn) else { continue };
+            if wanted {
+                link.unwanted_since = None;
+                continue;
+            }
+            let unwanted = now.since(*link.unwanted_since.get_or_insert(now));
+            if unwanted >= UNWANTED_NEEDED || unwanted >= UNWANTED && complete && ready {
+                close.push(conn);
+            }
+        }
+        for conn in close {
+            self.close_link(conn, Bye::Unwanted);
+        }
+    }
+}

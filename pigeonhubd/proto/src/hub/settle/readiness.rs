@@ -1,0 +1,199 @@
+//! Readiness, entered and left, and the migration that follows it.
+
+use std::time::Duration;
+
+use crate::control::MeshState;
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::id::Id;
+use crate::io::ConnId;
+use crate::time::Time;
+use crate::wire::mesh::Bye;
+
+/// How long a hub that vanished is still missed: readiness is not had without
+/// a link to it if there are too few others.
+const MISSED: Duration = Duration::from_secs(60);
+/// How long a hub that is ready stays so while a newcomer gets its link.
+const NEWCOMER: Duration = Duration::from_secs(20);
+
+/// Where the mesh stands, as this hub sees it.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Readiness {
+    /// Since when the mesh is ready; `None` while it is not.
+    pub(in crate::hub) since: Option<Time>,
+    /// Whether it was ever ready with another hub in it.
+    was_linked: bool,
+    /// Data channels when it became ready.
+    p2p: usize,
+    /// Since when there are too few data channels, while still counted as ready.
+    short_since: Option<Time>,
+    /// No hub-to-hub WebSocket is left that could go.
+    pub(in crate::hub) migrated: bool,
+    /// WebSockets closed since the last `HubMeshMigrated`.
+    closed: usize,
+    pub(in crate::hub) reason: String,
+}
+
+/// What readiness is judged by.
+struct Count {
+    p2p: usize,
+    links: usize,
+    /// Other hubs that should have a link: within reach, or missed.
+    known: usize,
+    missed: usize,
+    needed: usize,
+}
+
+impl Hub {
+    /// The other hubs within reach that take part in the mesh.
+    pub(in crate::hub) fn other_members(&self) -> usize {
+        self.mesh.members.len().saturating_sub(1)
+    }
+
+    fn count(&self) -> Count {
+        let now = self.now.mono;
+        let missed = self
+            .gossip
+            .records
+            .iter()
+            .filter(|(_, stored)| !stored.record.draining)
+            .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) < MISSED))
+            .count();
+        let known = self.other_members() + missed;
+        // The topology may want fewer links here: with an odd number of hubs
+        // of odd degree one has a link less.
+        let wanted = if missed == 0 { self.mesh.wanted.len() } else { known };
+        let needed = self.settings.min_peers.min(known).min(wanted);
+        Count { p2p: self.links.p2p(), links: self.links.neighbours().len(), known, missed, needed }
+    }
+
+    pub(in crate::hub) fn judge_readiness(&mut self) {
+        let count = self.count();
+        let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining;
+        if enough {
+            self.mesh.readiness.short_since = None;
+            self.mesh.readiness.reason = ready_reason(&count);
+            // Being ready alone says nothing about being ready with others.
+            let first_links = self.mesh.readiness.p2p == 0 && count.p2p > 0;
+            if self.mesh.readiness.since.is_none() || first_links {
+                self.became_ready(&count);
+            }
+            return;
+        }
+        self.mesh.readiness.reason = self.unready_reason(&count);
+        let Some(_) = self.mesh.readiness.since else { return };
+        let now = self.now.mono;
+        let short = now.since(*self.mesh.readiness.short_since.get_or_insert(now));
+        // Links that were lost count at once; hubs that came are given time.
+        let growing = count.p2p > 0 && count.p2p >= self.mesh.readiness.p2p && count.missed == 0;
+        if !growing || short >= NEWCOMER || self.draining {
+            self.left_ready(&count);
+        }
+    }
+
+    fn became_ready(&mut self, count: &Count) {
+        let readiness = &mut self.mesh.readiness;
+        readiness.since = Some(self.now.mono);
+        readiness.p2p = count.p2p;
+        readiness.was_linked |= count.p2p > 0;
+        self.gossip.own.ready = true;
+        self.gossip.changed();
+        self.event(Event::HubMeshReady { p2p_connections: count.p2p, total_hubs: self.other_members() + 1 });
+    }
+
+    fn left_ready(&mut self, count: &Count) {
+        let readiness = &mut self.mesh.readiness;
+        readiness.since = None;
+        readiness.migrated = false;
+        readiness.short_since = None;
+        let was_alone = readiness.p2p == 0;
+        readiness.p2p = 0;
+        self.gossip.own.ready = false;
+        self.gossip.changed();
+        if was_alone || self.draining {
+            // A lone hub that others join is joining, not degraded.
+            return;
+        }
+        let reason = self.mesh.readiness.reason.clone();
+        let total_hubs = self.other_members() + 1;
+        self.event(Event::HubMeshDegraded { p2p_connections: count.p2p, total_hubs, reason });
+    }
+
+    fn unready_reason(&self, count: &Count) -> String {
+        if self.draining {
+            return String::from("leaving on purpose");
+        }
+        if !self.first_round_is_over() {
+            return String::from("waiting for the first answer of each bootstrap");
+        }
+        let failing = self.mesh.wanted.iter().filter(|hub| self.channels.failures(hub) > 0).count();
+        let mut reason = format!("{} of {} data channels", count.p2p, count.needed);
+        if count.missed > 0 {
+            reason.push_str(&format!("; {} of {} known hubs out of reach", count.missed, count.known));
+        }
+        if failing > 0 {
+            reason.push_str(&format!("; to {failing} hubs none opens: is UDP blocked?"));
+        }
+        reason
+    }
+
+    /// The state, for status and events.
+    pub(in crate::hub) fn mesh_state(&self) -> MeshState {
+        let count = self.count();
+        let failing =
+            self.mesh.wanted.iter().any(|hub| self.channels.failures(hub) > 0 && !self.links.has_p2p(hub));
+        match &self.mesh.readiness {
+            _ if self.draining => MeshState::Draining,
+            readiness if readiness.since.is_some() => MeshState::Ready,
+            _ if !self.first_round_is_over() => MeshState::Joining,
+            _ if count.links == 0 => MeshState::Isolated,
+            readiness if readiness.was_linked || failing => MeshState::Degraded,
+            _ => MeshState::Joining,
+        }
+    }
+
+    /// Closes hub-to-hub WebSockets whose work is done: both ends ready, a path
+    /// over data channels, and `migration_delay` past.
+    pub(in crate::hub) fn migrate(&mut self) {
+        let now = self.now.mono;
+        let Some(since) = self.mesh.readiness.since else { return };
+        let delay = self.settings.migration_delay;
+        let done = |hub: &Id| {
+            let ready = self.gossip.records.get(hub).is_some_and(|stored| stored.record.ready);
+            ready && self.mesh.routes.p2p_distance(hub).is_some()
+        };
+        let close: Vec<ConnId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| !link.is_p2p() && now.since(link.opened_at.max(since)) >= delay)
+            .filter(|(_, link)| !link.is_fallback() || self.links.has_p2p(&link.hub))
+            .filter(|(_, link)| done(&link.hub))
+            .map(|(conn, _)| conn)
+            .collect();
+        self.mesh.readiness.closed += close.len();
+        for conn in close {
+            self.close_link(conn, Bye::Migrated);
+        }
+        let sockets = self.links.iter().filter(|(_, link)| !link.is_p2p()).count();
+        let migrated = sockets == 0 && now.since(since) >= delay;
+        let readiness = &mut self.mesh.readiness;
+        if migrated && !readiness.migrated && readiness.p2p > 0 {
+            let migrated_count = std::mem::take(&mut readiness.closed);
+            let p2p_connections = self.links.p2p();
+            self.event(Event::HubMeshMigrated { migrated_count, p2p_connections });
+        }
+        self.mesh.readiness.migrated = migrated;
+    }
+
+    /// The far end closed a WebSocket because its work is done.
+    pub(in crate::hub) fn migrated_by_far_end(&mut self) {
+        self.mesh.readiness.closed += 1;
+    }
+}
+
+fn ready_reason(count: &Count) -> String {
+    match (count.p2p, count.known) {
+        (_, 0) => String::from("no other hub is known"),
+        (p2p, known) => format!("{p2p} data channels, {known} other hubs"),
+    }
+}

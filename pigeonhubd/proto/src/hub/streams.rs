@@ -1,0 +1,306 @@
+//! Messages between hubs that need not be neighbours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Hub;
+use crate::event::Event;
+use crate::id::Id;
+use crate::mesh::stream::{self, Frame, Stream, Token};
+use crate::time::Time;
+use crate::wire::mesh::{HubMessage, Routed, decode, encode};
+
+/// How long a message between hubs that is no client's signal may take.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Links that a message on the fallback path may cross.
+const FALLBACK_HOPS: u8 = 16;
+/// Neighbours that a message without a known path is given to.
+const FALLBACK_WAYS: usize = 2;
+/// The token of messages whose loss need not be told to anybody.
+const NO_TOKEN: Token = 0;
+
+/// The stream with one hub.
+struct HubStream {
+    stream: Stream,
+    /// When it wants to be looked at.
+    due: Time,
+    /// The neighbour over which it sent last.
+    via: Option<Id>,
+}
+
+/// The streams with all hubs.
+#[derive(Default)]
+pub(super) struct Streams {
+    by_hub: BTreeMap<Id, HubStream>,
+    due: BTreeSet<(Time, Id)>,
+    /// Those to be looked at before the input is done with.
+    touched: BTreeSet<Id>,
+    generation: u32,
+    last_token: Token,
+}
+
+impl Streams {
+    pub(super) fn new_token(&mut self) -> Token {
+        self.last_token += 1;
+        self.last_token
+    }
+}
+
+impl Hub {
+    pub(super) fn streams_at(&self) -> Time {
+        self.streams.due.first().map_or(Time::NEVER, |(at, _)| *at)
+    }
+
+    /// Sends a message to another hub, wherever it is in the mesh.
+    pub(super) fn send_to_hub(&mut self, hub: Id, message: &HubMessage<'_>) {
+        let deadline = self.now.mono + MESSAGE_TIMEOUT;
+        // A full queue is followed by a reset when its head expires, after which both ends start anew.
+        let _ = self.push_to_hub(hub, message, NO_TOKEN, deadline);
+    }
+
+    pub(super) fn send_encoded(&mut self, hub: Id, payload: Bytes) {
+        let deadline = self.now.mono + MESSAGE_TIMEOUT;
+        let _ = self.push_encoded(hub, payload, NO_TOKEN, deadline);
+    }
+
+    /// Whether a message that can wait should be sent to that hub now.
+    pub(super) fn has_room_for(&self, hub: Id) -> bool {
+        self.streams.by_hub.get(&hub).is_none_or(|with| with.stream.queued().0 < stream::WINDOW_MESSAGES)
+    }
+
+    pub(super) fn push_to_hub(
+        &mut self,
+        hub: Id,
+        message: &HubMessage<'_>,
+        token: Token,
+        deadline: Time,
+    ) -> Result<(), &'static str> {
+        self.push_encoded(hub, encode(message).into(), token, deadline)
+    }
+
+    /// The same for a message that is encoded already.
+    pub(super) fn push_encoded(
+        &mut self,
+        hub: Id,
+        payload: Bytes,
+        token: Token,
+        deadline: Time,
+    ) -> Result<(), &'static str> {
+        let Some(with) = self.stream_with(hub) else { return Err("its hub is not in the mesh") };
+        with.stream.push(payload, token, deadline).map_err(|_| "too much waits for its hub already")?;
+        self.streams.touched.insert(hub);
+        Ok(())
+    }
+
+    /// The stream with a hub whose record is known.
+    fn stream_with(&mut self, hub: Id) -> Option<&mut HubStream> {
+        let remote_epoch = self.gossip.records.get(&hub)?.record.epoch;
+        let reachable = self.may_try(&hub);
+        let streams = &mut self.streams;
+        Some(streams.by_hub.entry(hub).or_insert_with(|| {
+            streams.generation += 1;
+            let mut stream = Stream::new(self.gossip.own.epoch, remote_epoch, streams.generation);
+            stream.set_reachable(reachable);
+            HubStream { stream, due: Time::NEVER, via: None }
+        }))
+    }
+
+    /// Something between two hubs came over a link.
+    pub(super) fn got_routed(&mut self, neighbour: Id, routed: Routed<'_>) {
+        if routed.dst == self.id {
+            return self.got_stream_frame(routed.src, &routed.body);
+        }
+        let Some(hops) = routed.hops.checked_sub(1).filter(|hops| *hops > 0) else { return };
+        let back = |hub: &Id| *hub == neighbour || self.is_suspect(hub);
+        let next = self
+            .mesh
+            .routes
+            .next_hop(&routed.dst, back)
+            .or_else(|| self.mesh.routes.fallback(&routed.dst, Some(neighbour), 1).first().copied());
+        if let Some(next) = next {
+            self.pass_on(next, Routed { hops, ..routed });
+        }
+    }
+
+    fn got_stream_frame(&mut self, src: Id, body: &[u8]) {
+        let Ok(frame) = decode::<Frame<'_>>(body) else {
+            let reason = String::from("unreadable frame of a stream");
+            return self.event(Event::Refused { from: src.to_string(), reason });
+        };
+        let now = self.now.mono;
+        if src == self.id {
+            return;
+        }
+        // Without its record the far end is a stranger; it sends again.
+        let Some(with) = self.stream_with(src) else { return };
+        // What was dropped, and why, is the far end's to repeat.
+        let _ = with.stream.handle_frame(&frame, now);
+        self.streams.touched.insert(src);
+    }
+
+    /// Looks at streams that something happened to, and at those that are due.
+    pub(super) fn run_streams(&mut self) {
+        let now = self.now.mono;
+        while let Some((at, hub)) = self.streams.due.first().copied()
+            && at <= now
+        {
+            self.streams.due.remove(&(at, hub));
+            if let Some(with) = self.streams.by_hub.get_mut(&hub) {
+                with.due = Time::NEVER;
+                with.stream.handle_timeout(now);
+            }
+            self.streams.touched.insert(hub);
+        }
+        while let Some(hub) = self.streams.touched.pop_first() {
+            self.run_stream(hub);
+        }
+    }
+
+    fn run_stream(&mut self, hub: Id) {
+        while let Some(event) = self.streams.by_hub.get_mut(&hub).and_then(|with| with.stream.poll_event()) {
+            match event {
+                stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
+                stream::Event::Restarted | stream::Event::Missed => self.presence_lost(hub),
+                stream::Event::Acked(token) => self.signal_acked(token),
+            }
+        }
+        let now = self.now.mono;
+        let mut frames = Vec::new();
+        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
+        while let Some(frame) = with.stream.poll_transmit(now) {
+            frames.push(encode(&frame));
+        }
+        let due = with.stream.poll_timeout();
+        if due != with.due {
+            self.streams.due.remove(&(with.due, hub));
+            with.due = due;
+            if due != Time::NEVER {
+                self.streams.due.insert((due, hub));
+            }
+        }
+        if !frames.is_empty() {
+            self.send_routed(hub, &frames);
+        }
+    }
+
+    fn send_routed(&mut self, dst: Id, frames: &[Vec<u8>]) {
+        let next = self.mesh.routes.next_hop(&dst, |hub| self.is_suspect(hub));
+        if let Some(with) = self.streams.by_hub.get_mut(&dst) {
+            with.via = next;
+        }
+        let (ways, hops) = match next {
+            Some(next) => {
+                // Room for the detours of a path that changes under way.
+                let length = self.mesh.routes.distance(&dst).unwrap_or_default();
+                (vec![next], u8::try_from(2 * length + 8).unwrap_or(u8::MAX))
+            }
+            None => (self.mesh.routes.fallback(&dst, None, FALLBACK_WAYS), FALLBACK_HOPS),
+        };
+        for way in ways {
+            for body in frames {
+                self.pass_on(way, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
+            }
+        }
+    }
+
+    fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
+        match decode(payload) {
+            Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
+            Ok(HubMessage::Undelivered { from, target, network }) => {
+                self.got_undelivered(from, target, &network)
+            }
+            Ok(HubMessage::Subscribe { network, subscription }) => {
+                self.got_subscribe(hub, network.as_deref(), subscription)
+            }
+            Ok(HubMessage::Unsubscribe { network }) => self.got_unsubscribe(hub, network.as_deref()),
+            Ok(HubMessage::Presence { network, subscription, changes, complete }) => {
+                self.got_presence(hub, network.as_deref(), subscription, changes, complete);
+            }
+            Ok(HubMessage::Introduce { network, peer, to }) => self.introduced(&network, peer, &to),
+            Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
+            Err(error) => self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() }),
+        }
+    }
+
+    /// Whether sending to a hub makes sense: a path is known, or one was a
+    /// moment ago and the neighbours may know better.
+    fn may_try(&self, hub: &Id) -> bool {
+        let lately = |at| self.now.mono.since(at) < self.settings.presence_grace;
+        let stored = self.gossip.records.get(hub);
+        self.is_reachable(hub) || stored.is_some_and(|stored| stored.unreachable_since.is_some_and(lately))
+    }
+
+    /// The mesh changed: which streams can send, and which must send again
+    /// because their way is another one.
+    pub(super) fn reroute_streams(&mut self) {
+        let suspects: BTreeSet<Id> =
+            self.links.neighbours().iter().map(|link| link.hub).filter(|hub| self.is_suspect(hub)).collect();
+        let tried: BTreeSet<Id> =
+            self.streams.by_hub.keys().copied().filter(|hub| self.may_try(hub)).collect();
+        for (hub, with) in &mut self.streams.by_hub {
+            with.stream.set_reachable(tried.contains(hub));
+            if with.stream.queued().0 > 0 {
+                let next = self.mesh.routes.next_hop(hub, |hub| suspects.contains(hub));
+                if next != with.via {
+                    with.stream.rerouted();
+                }
+                self.streams.touched.insert(*hub);
+            }
+        }
+    }
+
+    /// Gives up on streams whose oldest message is overdue.
+    pub(super) fn tick_streams(&mut self) {
+        let now = self.now.mono;
+        let expired = self.streams.by_hub.iter().filter(|(_, with)| with.stream.expired(now));
+        let expired: Vec<Id> = expired.map(|(hub, _)| *hub).collect();
+        for hub in expired {
+            self.reset_stream(hub);
+        }
+    }
+
+    /// Drops all that is unacknowledged and starts anew.
+    pub(super) fn reset_stream(&mut self, hub: Id) {
+        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
+        let tokens = with.stream.reset();
+        self.stream_was_reset(hub, &tokens);
+    }
+
+    /// Another run of a hub: nothing said to the one before counts.
+    pub(super) fn hub_restarted(&mut self, hub: Id) {
+        let Some(epoch) = self.gossip.records.get(&hub).map(|stored| stored.record.epoch) else { return };
+        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
+        let tokens = with.stream.set_remote_epoch(epoch);
+        self.stream_was_reset(hub, &tokens);
+    }
+
+    fn stream_was_reset(&mut self, hub: Id, tokens: &[Token]) {
+        for token in tokens {
+            self.signal_lost(*token);
+        }
+        self.streams.touched.insert(hub);
+        self.presence_lost(hub);
+    }
+
+    /// This hub counts as started anew: so do all its streams.
+    pub(super) fn restart_streams(&mut self) {
+        let hubs: Vec<Id> = self.streams.by_hub.keys().copied().collect();
+        for hub in hubs {
+            self.reset_stream(hub);
+            if let Some(with) = self.streams.by_hub.remove(&hub) {
+                self.streams.due.remove(&(with.due, hub));
+            }
+        }
+    }
+
+    /// Forgets hubs that were out of reach for so long that their records went.
+    pub(super) fn forget_hubs(&mut self, gone: &[Id]) {
+        for hub in gone {
+            if let Some(with) = self.streams.by_hub.remove(hub) {
+                self.streams.due.remove(&(with.due, *hub));
+            }
+        }
+    }
+}

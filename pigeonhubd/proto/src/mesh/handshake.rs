@@ -1,0 +1,300 @@
+//! How two hubs prove to each other who they are and that both belong.
+//!
+//! Over a WebSocket: the accepting hub sends a [`Challenge`] within its
+//! `connected` message, the dialling hub answers with a [`Hello`], the
+//! accepting hub with a [`Welcome`]. Each proof is an HMAC of the whole
+//! exchange under the mesh key, with the prover's role in it, and an Ed25519
+//! signature of the same: so neither can be replayed, reflected, or moved to
+//! another connection. From the same exchange both derive keys for the frames
+//! that follow (HKDF, RFC 5869), since `ws:` itself protects nothing.
+//!
+//! Over a data channel: offer and answer carry nonces, and as soon as the
+//! channel is open each end sends a [`Proof`] over them and over both DTLS
+//! fingerprints (RFC 8122), so whoever sits between is found out.
+
+use hkdf::Hkdf;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::identity::{Identity, MeshKey, PublicKey, SignatureBytes, hub_id};
+use crate::id::Id;
+
+/// The version of the mesh protocol.
+pub const MESH_VERSION: u32 = 1;
+
+/// Fresh random bytes.
+pub type Nonce = [u8; 32];
+
+/// The accepting hub's opening, in the `connected` message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// [`MESH_VERSION`].
+    pub version: u32,
+    /// The mesh's name.
+    pub namespace: String,
+    /// The accepting hub's public key.
+    #[serde(with = "hex")]
+    pub key: PublicKey,
+    /// Its nonce.
+    #[serde(with = "hex")]
+    pub nonce: Nonce,
+}
+
+/// The dialling hub's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`MESH_VERSION`].
+    pub version: u32,
+    /// The mesh's name.
+    pub namespace: String,
+    /// The dialling hub's public key.
+    #[serde(with = "hex")]
+    pub key: PublicKey,
+    /// Its nonce.
+    #[serde(with = "hex")]
+    pub nonce: Nonce,
+    /// The URL it dialled: how the accepting hub is reached.
+    pub dialled: String,
+    /// The port it listens on itself.
+    pub port: u16,
+    /// HMAC under the mesh key.
+    #[serde(with = "hex")]
+    pub mac: [u8; 32],
+    /// Ed25519.
+    #[serde(with = "hex")]
+    pub signature: SignatureBytes,
+}
+
+/// The accepting hub's proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The address from which the accepting hub sees the dialling one.
+    pub seen_as: std::net::IpAddr,
+    /// HMAC under the mesh key.
+    #[serde(with = "hex")]
+    pub mac: [u8; 32],
+    /// Ed25519.
+    #[serde(with = "hex")]
+    pub signature: SignatureBytes,
+}
+
+/// What either end proves once a data channel is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The prover's public key.
+    pub key: PublicKey,
+    /// HMAC under the mesh key.
+    pub mac: [u8; 32],
+    /// Ed25519, in two halves: serde knows arrays of up to 32.
+    halves: [[u8; 32]; 2],
+}
+
+impl Proof {
+    /// Of its parts.
+    pub fn new(key: PublicKey, mac: [u8; 32], signature: &SignatureBytes) -> Self {
+        let mut halves = [[0; 32]; 2];
+        for (half, bytes) in halves.iter_mut().zip(signature.chunks(32)) {
+            half.copy_from_slice(bytes);
+        }
+        Self { key, mac, halves }
+    }
+
+    /// The signature, whole.
+    pub fn signature(&self) -> SignatureBytes {
+        let mut signature = [0; 64];
+        for (bytes, half) in signature.chunks_mut(32).zip(&self.halves) {
+            bytes.copy_from_slice(half);
+        }
+        signature
+    }
+}
+
+/// Why a handshake failed; the text is for both ends' operators.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandshakeError {
+    /// Another protocol.
+    #[error("mesh protocol version {theirs}; this hub speaks {MESH_VERSION}")]
+    Version {
+        /// The far end's.
+        theirs: u32,
+    },
+    /// Another mesh.
+    #[error("mesh namespace '{theirs}'; this hub's is '{ours}'")]
+    Namespace {
+        /// The far end's.
+        theirs: String,
+        /// Ours.
+        ours: String,
+    },
+    /// The mesh keys differ.
+    #[error("the mesh keys differ: both hubs need the same mesh.key_file")]
+    Key,
+    /// The signature does not hold.
+    #[error("the hub cannot prove its id")]
+    Signature,
+    /// The id in the query or the record is another.
+    #[error("the hub's key does not belong to the id it uses")]
+    Id,
+    /// The far end is this very hub.
+    #[error("it is this hub itself")]
+    Myself,
+    /// The far end has no mesh key to prove.
+    #[error("it does not prove a mesh key; if it is an older hub, list its address in mesh.legacy_hubs")]
+    Old,
+    /// The far end said something else than a hub would.
+    #[error("this is not how hubs greet each other")]
+    Manners,
+    /// It took too long.
+    #[error("the handshake between the hubs timed out")]
+    TimedOut,
+}
+
+/// Who proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Dialled the WebSocket, or offered the data channel.
+    Initiator,
+    /// The other.
+    Responder,
+}
+
+/// Hash of a whole exchange: what both ends prove to have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transcript([u8; 32]);
+
+impl Transcript {
+    /// Of a WebSocket's handshake.
+    pub fn socket(namespace: &str, initiator: (&PublicKey, &Nonce), responder: (&PublicKey, &Nonce)) -> Self {
+        let parts: [&[u8]; 5] = [namespace.as_bytes(), initiator.0, initiator.1, responder.0, responder.1];
+        Self::of(b"pigeonhub socket 1", &parts)
+    }
+
+    /// Of a data channel's: ids of the offering and the answering hub, their
+    /// nonces, and the DTLS fingerprints of their descriptions.
+    pub fn channel(
+        namespace: &str,
+        attempt: u64,
+        offerer: (&Id, &Nonce, &str),
+        answerer: (&Id, &Nonce, &str),
+    ) -> Self {
+        let attempt = attempt.to_be_bytes();
+        let parts: [&[u8]; 8] = [
+            namespace.as_bytes(),
+            &attempt,
+            &offerer.0.0,
+            offerer.1,
+            offerer.2.as_bytes(),
+            &answerer.0.0,
+            answerer.1,
+            answerer.2.as_bytes(),
+        ];
+        Self::of(b"pigeonhub channel 1", &parts)
+    }
+
+    /// Every part with its length, so that no two lists of parts hash the same text.
+    fn of(label: &[u8], parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new();
+        for part in std::iter::once(&label).chain(parts) {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize().into())
+    }
+
+    fn text(&self, role: Role) -> Vec<u8> {
+        let mut text = self.0.to_vec();
+        text.extend_from_slice(if role == Role::Initiator { b" initiator" } else { b" responder" });
+        text
+    }
+
+    /// This hub's proof in that role.
+    pub fn prove(&self, role: Role, key: &MeshKey, identity: &dyn Identity) -> ([u8; 32], SignatureBytes) {
+        let text = self.text(role);
+        (key.mac(&text), identity.sign(&text))
+    }
+
+    /// Checks the far end's proof in its role.
+    pub fn check(
+        &self,
+        role: Role,
+        key: &MeshKey,
+        identity: &dyn Identity,
+        theirs: (&PublicKey, &[u8; 32], &SignatureBytes),
+    ) -> Result<Id, HandshakeError> {
+        let text = self.text(role);
+        let (public, mac, signature) = theirs;
+        if !key.check(&text, mac) {
+            return Err(HandshakeError::Key);
+        }
+        if !identity.verify(public, &text, signature) {
+            return Err(HandshakeError::Signature);
+        }
+        Ok(hub_id(public))
+    }
+
+    /// Keys for the frames of a WebSocket: those of the initiator, then those
+    /// of the responder.
+    pub fn frame_keys(&self, key: &MeshKey) -> ([u8; 32], [u8; 32]) {
+        let secret = key.mac(&self.text(Role::Initiator)[..32]);
+        let derive = |info: &[u8]| {
+            let mut out = [0; 32];
+            // Only a length over 255 hashes could fail.
+            let _ = Hkdf::<Sha256>::new(Some(&self.0), &secret).expand(info, &mut out);
+            out
+        };
+        (derive(b"frames of the initiator"), derive(b"frames of the responder"))
+    }
+}
+
+/// Checks what both openings share.
+pub fn check_opening(version: u32, theirs: &str, ours: &str) -> Result<(), HandshakeError> {
+    if version != MESH_VERSION {
+        return Err(HandshakeError::Version { theirs: version });
+    }
+    if theirs != ours {
+        return Err(HandshakeError::Namespace {
+            theirs: theirs.chars().take(64).collect(),
+            ours: ours.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The DTLS fingerprint of a session description: the first `a=fingerprint`
+/// line's value, in capitals (RFC 8122, section 5).
+pub fn fingerprint(sdp: &str) -> Option<String> {
+    sdp.lines()
+        .find_map(|line| line.trim().strip_prefix("a=fingerprint:"))
+        .map(|value| value.trim().to_uppercase())
+}
+
+/// Bytes as hexadecimal digits in JSON.
+mod hex {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        serializer.serialize_str(&text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[u8; N], D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let mut bytes = [0; N];
+        let digits: Option<Vec<u32>> = text.chars().map(|c| c.to_digit(16)).collect();
+        match digits {
+            Some(digits) if digits.len() == 2 * N => {
+                for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+                    *byte = pair.iter().fold(0, |acc, digit| acc << 4 | *digit as u8);
+                }
+                Ok(bytes)
+            }
+            _ => Err(D::Error::custom(format!("expected {} hexadecimal digits", 2 * N))),
+        }
+    }
+}

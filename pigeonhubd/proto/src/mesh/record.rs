@@ -1,0 +1,146 @@
+//! What a hub says of itself to the mesh.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::identity::{Identity, PublicKey, hub_id};
+use crate::id::Id;
+use crate::wire::mesh::{RecordVersion, SignedBytes, decode, encode};
+
+/// The largest record, in bytes.
+pub const MAX_RECORD: usize = 40 * 1024;
+/// Links that a record lists at most.
+pub const MAX_LINKS: usize = 512;
+/// Networks that a record lists at most; a hub with more says so.
+pub const MAX_NETWORKS: usize = 2048;
+/// URLs that a record lists at most.
+pub const MAX_URLS: usize = 4;
+/// The longest URL, in bytes.
+pub const MAX_URL: usize = 512;
+
+/// A hub's record. Only the hub itself can make one: it is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The hub's public key; its id follows from it.
+    pub key: PublicKey,
+    /// When the hub started, in ms since the Unix epoch. A later epoch is a
+    /// later run of the same hub.
+    pub epoch: u64,
+    /// Counts the changes within one epoch.
+    pub version: u64,
+    /// URLs under which other hubs reach it.
+    pub urls: Vec<String>,
+    /// Its open, proven links.
+    pub links: Vec<LinkEntry>,
+    /// Hashes of the networks in which it has peers.
+    pub networks: Vec<u64>,
+    /// Its list of networks is not complete.
+    pub more_networks: bool,
+    /// P2P links that it holds at most.
+    pub max_peers: u8,
+    /// The mesh is ready, as that hub sees it.
+    pub ready: bool,
+    /// It is leaving.
+    pub draining: bool,
+}
+
+/// One open link of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LinkEntry {
+    /// The hub at the other end.
+    pub hub: Id,
+    /// Over a data channel, not a WebSocket.
+    pub p2p: bool,
+}
+
+impl Record {
+    /// Whose record it is.
+    pub fn hub(&self) -> Id {
+        hub_id(&self.key)
+    }
+
+    /// Which version it is.
+    pub fn version_of(&self, hub: Id) -> RecordVersion {
+        RecordVersion { hub, epoch: self.epoch, version: self.version }
+    }
+
+    /// Whether the hub has peers in a network of that hash, as far as it tells.
+    pub fn serves(&self, network: u64) -> bool {
+        self.more_networks || self.networks.binary_search(&network).is_ok()
+    }
+}
+
+/// A record as it travels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedRecord {
+    /// In postcard.
+    pub body: Bytes,
+    /// Ed25519, over the namespace and the body.
+    pub signature: Bytes,
+}
+
+/// Why a record is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Not in the format, or over a limit.
+    #[error("malformed record")]
+    Malformed,
+    /// Not signed by the key it names.
+    #[error("record with a wrong signature")]
+    BadSignature,
+}
+
+impl SignedRecord {
+    /// Signs a record.
+    pub fn sign(record: &Record, namespace: &str, identity: &dyn Identity) -> Self {
+        let body = encode(record);
+        let signature = identity.sign(&signed_text(namespace, &body));
+        Self { body: body.into(), signature: Bytes::copy_from_slice(&signature) }
+    }
+
+    /// Reads what came from a link. The signature is not checked yet.
+    pub fn read(signed: &SignedBytes<'_>) -> Result<(Record, Id), RecordError> {
+        if signed.body.len() > MAX_RECORD {
+            return Err(RecordError::Malformed);
+        }
+        let record: Record = decode(&signed.body).map_err(|_| RecordError::Malformed)?;
+        let within = record.urls.len() <= MAX_URLS
+            && record.urls.iter().all(|url| url.len() <= MAX_URL)
+            && record.links.len() <= MAX_LINKS
+            && record.networks.len() <= MAX_NETWORKS
+            && record.networks.is_sorted();
+        if !within {
+            return Err(RecordError::Malformed);
+        }
+        let hub = record.hub();
+        Ok((record, hub))
+    }
+
+    /// Checks the signature of what [`Self::read`] has read.
+    pub fn verify(
+        signed: &SignedBytes<'_>,
+        record: &Record,
+        namespace: &str,
+        identity: &dyn Identity,
+    ) -> Result<Self, RecordError> {
+        let signature = signed.signature.as_ref().try_into().map_err(|_| RecordError::Malformed)?;
+        if !identity.verify(&record.key, &signed_text(namespace, &signed.body), &signature) {
+            return Err(RecordError::BadSignature);
+        }
+        Ok(Self { body: Bytes::copy_from_slice(&signed.body), signature: Bytes::copy_from_slice(&signature) })
+    }
+
+    /// As it goes over a link.
+    pub fn as_signed_bytes(&self) -> SignedBytes<'_> {
+        SignedBytes { body: self.body.as_ref().into(), signature: self.signature.as_ref().into() }
+    }
+}
+
+fn signed_text(namespace: &str, body: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(32 + namespace.len() + body.len());
+    text.extend_from_slice(b"pigeonhub record 1\0");
+    text.extend_from_slice(namespace.as_bytes());
+    text.push(0);
+    text.extend_from_slice(body);
+    text
+}

@@ -1,0 +1,286 @@
+//! Messages from clients and older hubs: one JSON object each.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{DEFAULT_NETWORK, MAX_NETWORK_NAME, SignalKind};
+use crate::id::Spelled;
+
+/// The largest `data` of an announce, in bytes of JSON.
+pub const MAX_ANNOUNCE_DATA: usize = 16 * 1024;
+
+/// One message, parsed as far as the hub needs it. `data` stays as it was
+/// written, byte for byte.
+#[derive(Debug)]
+pub struct ClientFrame<'a> {
+    /// What it is.
+    pub kind: ClientKind<'a>,
+    /// The network it belongs to; `global` if it names none.
+    pub network: Cow<'a, str>,
+    /// Whether it named one.
+    pub network_named: bool,
+    /// The `data` member, as written.
+    pub data: Option<&'a RawValue>,
+    /// The `targetPeerId` member.
+    pub target: Option<Spelled>,
+    /// The `fromPeerId` member. Only an older hub's word on it counts.
+    pub from: Option<Spelled>,
+}
+
+/// The `type` of a message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ClientKind<'a> {
+    /// Join a network.
+    Announce,
+    /// Leave.
+    Goodbye,
+    /// Are you there?
+    Ping,
+    /// `cleanup`, `cleanup-all`: accepted and ignored.
+    Cleanup,
+    /// To pass on.
+    Signal(SignalKind),
+    /// From an older hub: a peer of its own.
+    PeerDiscovered,
+    /// From an older hub: a peer of its own left.
+    PeerDisconnected,
+    /// From a hub that was dialled: the connection is accepted.
+    Connected,
+    /// From another hub of ours: steps of the handshake.
+    MeshHello,
+    /// The same, from the accepting end.
+    MeshWelcome,
+    /// From an older hub, about something it was sent.
+    Error,
+    /// `pong`.
+    Pong,
+    /// Anything else, by its name.
+    Other(Cow<'a, str>),
+}
+
+/// What is wrong with a message; the text is for its sender.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// Not JSON.
+    #[error("not JSON: {0}")]
+    NotJson(String),
+    /// JSON, but not an object with members of the right types.
+    #[error("wrong shape: {0}")]
+    WrongShape(String),
+    /// No `type`.
+    #[error(
+        "no 'type': a message is an object like {{\"type\":\"announce\",\"data\":{{}},\"networkName\":\"global\"}}"
+    )]
+    NoType,
+    /// A `targetPeerId` or `fromPeerId` that is no id.
+    #[error("'{0}' is not 40 hexadecimal digits")]
+    BadId(&'static str),
+    /// A network name of the wrong length.
+    #[error("'networkName' has {0} bytes; it has 1 to {MAX_NETWORK_NAME}")]
+    BadNetwork(usize),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Raw<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    network_name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    target_peer_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    from_peer_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Parses one message.
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
+        let raw: Raw<'a> = serde_json::from_str(text).map_err(|error| describe(text, &error))?;
+        // serde also reads a struct from an array.
+        if text.trim_ascii_start().starts_with('[') {
+            return Err(FrameError::WrongShape(String::from("an array where an object belongs")));
+        }
+        let kind = ClientKind::from_name(raw.kind.ok_or(FrameError::NoType)?);
+        let network_named = raw.network_name.is_some();
+        let network = raw.network_name.unwrap_or(Cow::Borrowed(DEFAULT_NETWORK));
+        if network.is_empty() || network.len() > MAX_NETWORK_NAME {
+            return Err(FrameError::BadNetwork(network.len()));
+        }
+        Ok(Self {
+            kind,
+            network,
+            network_named,
+            data: raw.data,
+            target: parse_id(raw.target_peer_id, "targetPeerId")?,
+            // "system" is how hubs sign; it is nobody's id.
+            from: parse_id(raw.from_peer_id.filter(|from| from != "system"), "fromPeerId")?,
+        })
+    }
+}
+
+fn parse_id(text: Option<Cow<'_, str>>, member: &'static str) -> Result<Option<Spelled>, FrameError> {
+    text.map(|text| text.parse().map_err(|_| FrameError::BadId(member))).transpose()
+}
+
+fn describe(text: &str, error: &serde_json::Error) -> FrameError {
+    use serde_json::error::Category;
+    match error.classify() {
+        Category::Data => FrameError::WrongShape(error.to_string()),
+        _ if serde_json::from_str::<&RawValue>(text).is_ok() => FrameError::WrongShape(error.to_string()),
+        _ => FrameError::NotJson(error.to_string()),
+    }
+}
+
+impl<'a> ClientKind<'a> {
+    fn from_name(name: Cow<'a, str>) -> Self {
+        if let Some(kind) = SignalKind::from_name(&name) {
+            return Self::Signal(kind);
+        }
+        match &*name {
+            "announce" => Self::Announce,
+            "goodbye" => Self::Goodbye,
+            "ping" => Self::Ping,
+            "pong" => Self::Pong,
+            "cleanup" | "cleanup-all" => Self::Cleanup,
+            "peer-discovered" => Self::PeerDiscovered,
+            "peer-disconnected" => Self::PeerDisconnected,
+            "connected" => Self::Connected,
+            "mesh-hello" => Self::MeshHello,
+            "mesh-welcome" => Self::MeshWelcome,
+            "error" => Self::Error,
+            _ => Self::Other(name),
+        }
+    }
+}
+
+/// What a peer says of itself in an announce.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AnnounceData {
+    /// It calls itself a hub.
+    pub claims_hub: bool,
+    /// Its `data` for others: `peerId` and `isHub` as the hub knows them, and
+    /// whatever else it sent.
+    pub shown: String,
+}
+
+/// Why the `data` of an announce is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnnounceError {
+    /// Not an object.
+    #[error("'data' of an announce is an object")]
+    NotObject,
+    /// Too large.
+    #[error("'data' of an announce has {0} bytes; it has at most {MAX_ANNOUNCE_DATA}")]
+    TooLarge(usize),
+}
+
+impl AnnounceData {
+    /// Reads the `data` of `peer`'s announce. Without one it is `{}`.
+    pub fn parse(peer: Spelled, data: Option<&RawValue>) -> Result<Self, AnnounceError> {
+        let text = data.map_or("{}", RawValue::get);
+        if text.len() > MAX_ANNOUNCE_DATA {
+            return Err(AnnounceError::TooLarge(text.len()));
+        }
+        let mut members: BTreeMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(text).map_err(|_| AnnounceError::NotObject)?;
+        members.remove("peerId");
+        let claims_hub = members.remove("isHub").is_some_and(|value| value.get() == "true");
+        let mut shown = format!("{{\"peerId\":\"{peer}\",\"isHub\":false");
+        for (name, value) in &members {
+            shown.push(',');
+            shown.push_str(&serde_json::to_string(name).unwrap_or_default());
+            shown.push(':');
+            shown.push_str(value.get());
+        }
+        shown.push('}');
+        Ok(Self { claims_hub, shown })
+    }
+}
+
+/// The `data` of a `peer-discovered` or `peer-disconnected` from an older hub.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DiscoveredData {
+    /// The peer.
+    pub peer_id: Spelled,
+    /// Whether it is a hub.
+    #[serde(default)]
+    pub is_hub: bool,
+}
+
+impl DiscoveredData {
+    /// Reads it.
+    pub fn parse(data: Option<&RawValue>) -> Option<Self> {
+        serde_json::from_str(data?.get()).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "00112233445566778899AaBbCcDdEeFf00112233";
+
+    #[test]
+    fn a_signal_keeps_its_data_byte_for_byte() {
+        let text = format!(
+            r#"{{"type":"offer","targetPeerId":"{ID}","data": {{"sdp" : "x\u00e9", "n":1.50}} ,"extra":[]}}"#
+        );
+        let frame = ClientFrame::parse(&text).expect("a frame");
+        assert_eq!(frame.kind, ClientKind::Signal(SignalKind::Offer));
+        assert_eq!(frame.network, "global");
+        assert_eq!(frame.target.expect("a target").to_string(), ID);
+        assert_eq!(frame.data.expect("data").get(), r#"{"sdp" : "x\u00e9", "n":1.50}"#);
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let cases = [
+            ("", "not JSON"),
+            ("{", "not JSON"),
+            ("hello", "not JSON"),
+            ("[]", "wrong shape"),
+            ("7", "wrong shape"),
+            ("null", "wrong shape"),
+            (r#"{"type":7}"#, "wrong shape"),
+            (r#"{"type":"offer","targetPeerId":{}}"#, "wrong shape"),
+            (r#"{"type":"announce","networkName":5}"#, "wrong shape"),
+            ("{}", "no 'type'"),
+            (r#"{"type":"offer","targetPeerId":"xyz"}"#, "'targetPeerId' is not 40"),
+            (r#"{"type":"announce","networkName":""}"#, "'networkName' has 0 bytes"),
+        ];
+        for (text, expected) in cases {
+            let error = ClientFrame::parse(text).expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_just_data() {
+        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let text = format!(r#"{{"type":"offer","targetPeerId":"{ID}","data":{deep}}}"#);
+        assert_eq!(ClientFrame::parse(&text).expect("a frame").data.expect("data").get(), deep);
+    }
+
+    #[test]
+    fn an_announce_cannot_speak_for_another() {
+        let peer: Spelled = ID.parse().expect("an id");
+        let raw: &RawValue =
+            serde_json::from_str(r#"{"peerId":"me","isHub":true,"name":"A \"b\"","n":{"x":1}}"#)
+                .expect("raw");
+        let data = AnnounceData::parse(peer, Some(raw)).expect("data");
+        assert!(data.claims_hub);
+        assert_eq!(
+            data.shown,
+            format!(r#"{{"peerId":"{ID}","isHub":false,"n":{{"x":1}},"name":"A \"b\""}}"#)
+        );
+        let array: &RawValue = serde_json::from_str("[1]").expect("raw");
+        assert_eq!(AnnounceData::parse(peer, Some(array)), Err(AnnounceError::NotObject));
+    }
+}

@@ -1,0 +1,245 @@
+//! Messages to clients and older hubs: one JSON object each.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::SignalKind;
+use crate::id::Spelled;
+use crate::time::Now;
+
+/// Why a message was not done; the `code` of an `error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The message itself is wrong.
+    BadMessage,
+    /// Its `type` is none that a hub routes.
+    UnknownType,
+    /// Its sender has not announced itself in that network.
+    NotAnnounced,
+    /// The target is not in that network, or could not be reached in time.
+    PeerUnreachable,
+    /// A limit of this hub is reached.
+    LimitReached,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Message<'a, D: Serialize> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<D>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<ErrorCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_peer_id: Option<&'a str>,
+    #[serde(rename = "fromPeerId", skip_serializing_if = "Option::is_none")]
+    from: Option<Spelled>,
+    #[serde(rename = "targetPeerId", skip_serializing_if = "Option::is_none")]
+    target: Option<Spelled>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_name: Option<&'a str>,
+    timestamp: u64,
+}
+
+impl<'a, D: Serialize> Message<'a, D> {
+    fn new(kind: &'a str, now: Now) -> Self {
+        Self {
+            kind,
+            data: None,
+            error: None,
+            code: None,
+            from_peer_id: None,
+            from: None,
+            target: None,
+            network_name: None,
+            timestamp: now.unix_ms,
+        }
+    }
+
+    fn system(kind: &'a str, data: D, now: Now) -> Self {
+        Self { data: Some(data), from_peer_id: Some("system"), ..Self::new(kind, now) }
+    }
+
+    fn write(&self) -> String {
+        // Strings, numbers and raw JSON: there is nothing in it that can fail.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// A `data` that is already JSON.
+fn raw(json: &str) -> Option<&RawValue> {
+    serde_json::from_str(json).ok()
+}
+
+/// The first message on a connection. `mesh` is a hub's challenge to another hub.
+pub fn connected<M: Serialize>(peer: Spelled, mesh: Option<M>, now: Now) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data<M> {
+        peer_id: Spelled,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mesh: Option<M>,
+    }
+    Message::system("connected", Data { peer_id: peer, mesh }, now).write()
+}
+
+/// The answer to `ping`.
+pub fn pong(peer: Spelled, now: Now) -> String {
+    #[derive(Serialize)]
+    struct Data {
+        timestamp: u64,
+    }
+    Message { target: Some(peer), ..Message::system("pong", Data { timestamp: now.unix_ms }, now) }.write()
+}
+
+/// One peer of the receiver's network. `shown` is the peer's announce data as JSON.
+pub fn peer_discovered(shown: &str, network: &str, receiver: Option<Spelled>, now: Now) -> String {
+    Message {
+        target: receiver,
+        network_name: Some(network),
+        ..Message::system("peer-discovered", raw(shown), now)
+    }
+    .write()
+}
+
+/// A peer of the receiver's network left.
+pub fn peer_disconnected(peer: Spelled, network: &str, receiver: Option<Spelled>, now: Now) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        peer_id: Spelled,
+        is_hub: bool,
+    }
+    Message {
+        target: receiver,
+        network_name: Some(network),
+        ..Message::system("peer-disconnected", Data { peer_id: peer, is_hub: false }, now)
+    }
+    .write()
+}
+
+/// The same in the words that clients act on.
+pub fn goodbye(peer: Spelled, network: &str, receiver: Spelled, now: Now) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data {
+        peer_id: Spelled,
+    }
+    Message {
+        data: Some(Data { peer_id: peer }),
+        from: Some(peer),
+        target: Some(receiver),
+        network_name: Some(network),
+        ..Message::new("goodbye", now)
+    }
+    .write()
+}
+
+/// A signal, as its target gets it. `data` is passed on as it was written.
+pub fn signal(
+    kind: SignalKind,
+    data: Option<&RawValue>,
+    from: Spelled,
+    target: Spelled,
+    network: &str,
+    now: Now,
+) -> String {
+    Message {
+        data,
+        from: Some(from),
+        target: Some(target),
+        network_name: Some(network),
+        ..Message::new(kind.name(), now)
+    }
+    .write()
+}
+
+/// What was wrong with a message of the receiver's. `network` decides whether
+/// the client looks at it at all.
+pub fn error(
+    text: &str,
+    code: ErrorCode,
+    target: Option<Spelled>,
+    network: Option<&str>,
+    now: Now,
+) -> String {
+    Message::<()> {
+        error: Some(text),
+        code: Some(code),
+        target,
+        network_name: network,
+        ..Message::new("error", now)
+    }
+    .write()
+}
+
+/// This hub's announce to an older hub.
+pub fn hub_announce(namespace: &str, port: u16, host: &str, now: Now) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Data<'a> {
+        is_hub: bool,
+        port: u16,
+        host: &'a str,
+        capabilities: [&'static str; 2],
+        timestamp: u64,
+    }
+    let data =
+        Data { is_hub: true, port, host, capabilities: ["signaling", "relay"], timestamp: now.unix_ms };
+    Message { data: Some(data), network_name: Some(namespace), ..Message::new("announce", now) }.write()
+}
+
+/// A step of the handshake between two hubs.
+pub fn handshake<D: Serialize>(kind: &str, data: &D, now: Now) -> String {
+    Message { data: Some(data), ..Message::new(kind, now) }.write()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Now = Now { mono: crate::time::Time(0), unix_ms: 5 };
+
+    fn peer() -> Spelled {
+        "AA112233445566778899aabbccddeeff00112233".parse().expect("an id")
+    }
+
+    #[test]
+    fn messages_are_as_clients_expect_them() {
+        let id = peer();
+        assert_eq!(
+            connected::<()>(id, None, NOW),
+            format!(
+                r#"{{"type":"connected","data":{{"peerId":"{id}"}},"fromPeerId":"system","timestamp":5}}"#
+            )
+        );
+        assert_eq!(
+            pong(id, NOW),
+            format!(
+                r#"{{"type":"pong","data":{{"timestamp":5}},"fromPeerId":"system","targetPeerId":"{id}","timestamp":5}}"#
+            )
+        );
+        assert_eq!(
+            peer_discovered(r#"{"peerId":"x"}"#, "n", Some(id), NOW),
+            format!(
+                r#"{{"type":"peer-discovered","data":{{"peerId":"x"}},"fromPeerId":"system","targetPeerId":"{id}","networkName":"n","timestamp":5}}"#
+            )
+        );
+        assert_eq!(
+            error("why", ErrorCode::PeerUnreachable, Some(id), Some("n"), NOW),
+            format!(
+                r#"{{"type":"error","error":"why","code":"peer-unreachable","targetPeerId":"{id}","networkName":"n","timestamp":5}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn a_signal_without_data_has_none() {
+        let text = signal(SignalKind::ConnectionRejected, None, peer(), peer(), "n", NOW);
+        assert!(!text.contains("data"), "{text}");
+    }
+}
