@@ -24,6 +24,7 @@
 pub mod channel;
 pub mod connections;
 pub mod control;
+pub mod daemon;
 pub mod dial;
 pub mod driver;
 pub mod edge;

@@ -1,0 +1,235 @@
+//! A whole hub: everything that runs, put together and taken apart again.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::header::HeaderValue;
+use pigeonhub_proto::config::{Config, Host};
+use pigeonhub_proto::hub::Hub;
+use pigeonhub_proto::id::Id;
+use pigeonhub_proto::mesh::identity::{HubKey, MeshKey};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use crate::channel::{ChannelConfig, IceServer, local_addresses};
+use crate::connections::{CHANNEL_QUEUE, Connections};
+use crate::control::{self, ControlError};
+use crate::dial::Dialler;
+use crate::driver::{Clock, Driver};
+use crate::edge::Edge;
+use crate::http::Site;
+use crate::listener::{self, ListenError};
+
+/// How long leaving may take: telling everyone, and closing every connection.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a hub is started with.
+pub struct Start {
+    /// The whole configuration, checked.
+    pub config: Config,
+    /// This hub's own key.
+    pub hub_key: HubKey,
+    /// The mesh's key.
+    pub mesh_key: MeshKey,
+    /// An existing directory for the control socket.
+    pub runtime_dir: PathBuf,
+}
+
+/// Why a hub did not start, or did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// No listening socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// No control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for SIGTERM and SIGINT: {0}")]
+    Signals(std::io::Error),
+    /// The driver ended by a panic. Its message was written when it happened.
+    #[error("a fault in pigeonhubd ended the hub; please report the lines above")]
+    Fault,
+    /// A second signal came while the hub was leaving.
+    #[error("stopped at once by a second signal; peers and hubs were not told")]
+    Hurried,
+}
+
+/// A running hub. Dropping it ends everything at once.
+pub struct Daemon {
+    hub_id: Id,
+    addresses: Vec<SocketAddr>,
+    ready: watch::Receiver<bool>,
+    drain: watch::Sender<bool>,
+    driver: JoinHandle<()>,
+    listener: JoinHandle<()>,
+    control: JoinHandle<()>,
+}
+
+impl Daemon {
+    /// Starts a hub. If it cannot, nothing is left running. Must be called
+    /// within a tokio runtime.
+    pub fn start(start: Start) -> Result<Self, DaemonError> {
+        let Start { config, hub_key, mesh_key, runtime_dir } = start;
+        let listeners = listener::bind(&config.listen.host.addresses(), config.listen.port)?;
+        let control = control::bind(&runtime_dir)?;
+        let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
+
+        let clock = Clock::start();
+        let hub = Hub::new(config.settings(), Arc::new(hub_key), mesh_key, rand::random(), clock.now());
+        let hub_id = hub.id();
+        let (edge, intake) = Edge::new();
+        let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
+        let dialler = Dialler::new(edge.clone(), config.listen.max_message_size);
+        let connections = Connections::new(dialler, channels(&config), channel_events);
+        let (drain, draining) = watch::channel(false);
+        let (ready_sender, ready) = watch::channel(false);
+        let driver = Driver::new(hub, clock, intake, connections, channel_intake, ready_sender);
+
+        let site = Arc::new(site(&config, edge.clone()));
+        let max_connections = config.listen.max_connections;
+        Ok(Self {
+            hub_id,
+            addresses,
+            ready,
+            drain,
+            driver: tokio::spawn(driver.run(draining.clone())),
+            listener: tokio::spawn(listener::serve(listeners, site, max_connections, draining)),
+            control: tokio::spawn(control::serve(control, edge)),
+        })
+    }
+
+    /// This hub's id.
+    pub fn hub_id(&self) -> Id {
+        self.hub_id
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Turns true when the mesh is ready for the first time.
+    pub fn ready(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Waits for a fault: a hub does not end by itself.
+    async fn fault(&mut self) {
+        let _ = (&mut self.driver).await;
+    }
+
+    /// Leaves: accepts nobody any more, tells everyone, closes everything, and
+    /// gives up after [`DRAIN_TIMEOUT`].
+    pub async fn stop(mut self) -> Result<(), DaemonError> {
+        self.drain.send_replace(true);
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let ended = timeout_at(deadline, &mut self.driver).await;
+        if matches!(ended, Ok(Err(_))) {
+            return Err(DaemonError::Fault);
+        }
+        if ended.is_err() || timeout_at(deadline, &mut self.listener).await.is_err() {
+            warn!("not everyone was told within {} s; leaving nevertheless", DRAIN_TIMEOUT.as_secs());
+        }
+        self.control.abort();
+        // So that the control socket is gone when this returns.
+        let _ = (&mut self.control).await;
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        for task in [&self.driver, &self.listener, &self.control] {
+            task.abort();
+        }
+    }
+}
+
+/// Runs a hub until SIGTERM or SIGINT, then leaves. A second signal ends it at once.
+pub async fn run(start: Start) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    let in_mesh = start.config.hub.enabled;
+    let mut daemon = Daemon::start(start)?;
+    info!(hub_id = %daemon.hub_id(), "pigeonhubd {}", env!("CARGO_PKG_VERSION"));
+    for address in daemon.addresses() {
+        info!(%address, "listening");
+    }
+    let mut ready = daemon.ready();
+    let mut notified = false;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            () = daemon.fault() => return Err(DaemonError::Fault),
+            _ = ready.wait_for(|ready| *ready || !in_mesh), if !notified => {
+                notified = true;
+                notify_ready();
+            }
+        }
+    }
+    info!("leaving");
+    tokio::select! {
+        stopped = daemon.stop() => stopped,
+        _ = terminate.recv() => Err(DaemonError::Hurried),
+        _ = interrupt.recv() => Err(DaemonError::Hurried),
+    }
+}
+
+/// Tells systemd, if it waits for it.
+fn notify_ready() {
+    if std::env::var_os("NOTIFY_SOCKET").is_some()
+        && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready])
+    {
+        warn!(%error, "systemd could not be told that this hub is ready");
+    }
+}
+
+fn site(config: &Config, edge: Edge) -> Site {
+    let cors_origin = HeaderValue::from_str(&config.listen.cors_origin);
+    Site {
+        edge,
+        cors_origin: cors_origin.unwrap_or(HeaderValue::from_static("*")),
+        hub_enabled: config.hub.enabled,
+        namespace: config.mesh.namespace.clone(),
+        max_message_size: config.listen.max_message_size,
+    }
+}
+
+fn channels(config: &Config) -> ChannelConfig {
+    let addresses = match config.listen.host {
+        Host::Address(address) => local_addresses(Some(address)),
+        Host::Any => local_addresses(None),
+        Host::Localhost => local_addresses(None).map(|mut all| {
+            all.retain(IpAddr::is_loopback);
+            all
+        }),
+    };
+    let addresses = addresses.unwrap_or_else(|error| {
+        warn!(%error, "this machine's addresses are unknown; links use WebSockets");
+        Vec::new()
+    });
+    let ice_servers = config.mesh.ice_servers.iter().map(|server| IceServer {
+        urls: server.urls.clone(),
+        username: server.username.clone(),
+        credential: server.credential.clone(),
+    });
+    ChannelConfig { addresses, ice_servers: ice_servers.collect(), ..ChannelConfig::default() }
+}
+
+/// Allows this process as many open files as its hard limit says: each
+/// connection is one. Returns how many.
+pub fn raise_file_limit() -> nix::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
