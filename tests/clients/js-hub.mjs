@@ -1,10 +1,10 @@
 // The published JavaScript hub: node js-hub.mjs PORT [BOOTSTRAP…]
 
 import { emit, serve } from './lines.mjs';
-import { withoutStun } from './peers.mjs';
+import { homely } from './peers.mjs';
 
 const { default: wrtc } = await import('@koush/wrtc');
-wrtc.RTCPeerConnection = withoutStun(wrtc.RTCPeerConnection);
+wrtc.RTCPeerConnection = homely(wrtc.RTCPeerConnection);
 const { PeerPigeonServer } = await import('peerpigeon');
 
 const [port, ...bootstrapHubs] = process.argv.slice(2);

@@ -1,13 +1,15 @@
 // Drives published PeerPigeon clients by command. Runs in Node and in a page alike.
 
 /**
- * The platform's RTCPeerConnection, asking no STUN server: the client names
- * public ones and cannot be told otherwise, and tests stay on this machine.
+ * The platform's RTCPeerConnection as tests need it, which the client cannot be
+ * told: it asks none of the public STUN servers, so that tests stay on this
+ * machine, and gathers no candidates ahead, which for eight clients in one
+ * process takes more sockets than a process may have.
  */
-export function withoutStun(RTCPeerConnection) {
+export function homely(RTCPeerConnection) {
   return class extends RTCPeerConnection {
     constructor(configuration = {}, ...rest) {
-      super({ ...configuration, iceServers: [] }, ...rest);
+      super({ ...configuration, iceServers: [], iceCandidatePoolSize: 0 }, ...rest);
     }
   };
 }
