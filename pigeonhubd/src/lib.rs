@@ -20,6 +20,8 @@
 //! | [`channel`] | WebRTC data channels |
 //! | [`control`] | the control socket |
 //! | [`logging`] | one line for each event |
+//! | [`options`] | command line, environment and file, read into one configuration |
+//! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
 
 pub mod channel;
 pub mod connections;
@@ -30,8 +32,13 @@ pub mod driver;
 pub mod edge;
 pub mod handshake;
 pub mod http;
+pub mod keys;
 pub mod listener;
 pub mod logging;
+pub mod options;
 pub mod outbox;
+pub mod paths;
 pub mod session;
 pub mod stream;
+#[cfg(test)]
+mod test_dir;

@@ -1,0 +1,180 @@
+//! The secrets on disk: the hub's own key, from which its id comes, and the
+//! mesh key, which all hubs of a mesh share. Both are made at the first start.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use pigeonhub_proto::config::Config;
+use pigeonhub_proto::mesh::identity::{HubKey, MIN_KEY_LEN, MeshKey};
+use pigeonhub_proto::paths::{self as rules, Surroundings};
+
+use crate::paths::{PathError, StateDir};
+
+/// The hub's key in the state folder.
+const HUB_KEY: &str = "hub.key";
+
+/// The largest key file, in bytes.
+const LARGEST_KEY: u64 = 4096;
+
+/// Bytes of a key that is made here.
+const KEY_LEN: usize = 32;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The folder of a key cannot be made.
+    #[error(transparent)]
+    Folder(#[from] PathError),
+    /// The system says no.
+    #[error("{path}: cannot be {done}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What was tried: read, made.
+        done: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file that is not what it should be.
+    #[error("{path}: {found}; {cure}")]
+    Unfit {
+        /// The file.
+        path: PathBuf,
+        /// What it is instead.
+        found: String,
+        /// What would be right.
+        cure: String,
+    },
+    /// The file that `mesh.key_file` names cannot be used.
+    #[error("{origin}: mesh.key_file: {source}")]
+    Named {
+        /// Where it is named.
+        origin: String,
+        /// What is wrong with it.
+        source: Box<KeyError>,
+    },
+    /// The system has no random numbers.
+    #[error("no random bytes from the system for a new key: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// The hub's own key, made if there is none.
+pub fn hub_key(state: &StateDir) -> Result<HubKey, KeyError> {
+    let path = state.path().join(HUB_KEY);
+    let bytes = load_or_make(&path)?;
+    parse_hex(bytes.trim_ascii()).map(|secret| HubKey::from_bytes(&secret)).ok_or_else(|| KeyError::Unfit {
+        found: format!("not {} hexadecimal digits", 2 * KEY_LEN),
+        cure: String::from(
+            "restore it from a backup, or delete it and a new one is made, with which this hub gets a new id",
+        ),
+        path,
+    })
+}
+
+/// The mesh key: the configured one, which must exist, or this user's or
+/// service's own, made if there is none.
+pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyError> {
+    if let Some(path) = &config.mesh.key_file {
+        let origin = config.origin("mesh.key_file").to_string();
+        let key = read(path).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
+        return key.map_err(|source| KeyError::Named { origin, source: Box::new(source) });
+    }
+    let path = rules::mesh_key(config.listen.port, around);
+    let cure = "delete it, a new one is made, then restart the hubs that share it: should be at least";
+    mesh_key_from(&path, &load_or_make(&path)?, cure)
+}
+
+fn mesh_key_from(path: &Path, bytes: &[u8], cure: &str) -> Result<MeshKey, KeyError> {
+    MeshKey::new(bytes).map_err(|_| KeyError::Unfit {
+        path: path.to_owned(),
+        found: format!("{} bytes", bytes.trim_ascii().len()),
+        cure: format!("{cure} {MIN_KEY_LEN}"),
+    })
+}
+
+fn load_or_make(path: &Path) -> Result<Vec<u8>, KeyError> {
+    match read(path) {
+        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            make(path)?;
+            // Of several hubs that start at once, one made the file; all take that one.
+            read(path)
+        }
+        read => read,
+    }
+}
+
+/// Reads a secret that not everyone can read.
+fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let io = |source| KeyError::Io { path: path.to_owned(), done: "read", source };
+    let unfit = |found: String, cure: String| Err(KeyError::Unfit { path: path.to_owned(), found, cure });
+    // Opening a pipe would wait for a writer; the flag does nothing to a file.
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).map_err(io)?;
+    let meta = file.metadata().map_err(io)?;
+    if !meta.is_file() {
+        return unfit(String::from("not a file"), String::from("should be a file with the key"));
+    }
+    if meta.mode() & 0o006 != 0 {
+        let found = format!("mode {:04o} shows this secret to everyone", meta.mode() & 0o7777);
+        return unfit(found, format!("right would be: chmod 600 '{}'", path.display()));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST_KEY + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > LARGEST_KEY {
+        return unfit(String::from("too large for a key"), format!("should be at most {LARGEST_KEY} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Puts a new key at `path`, unless there is one by now. The file appears
+/// whole or not at all, whoever else makes one and whenever the power fails.
+fn make(path: &Path) -> Result<(), KeyError> {
+    let mut secret = [0; KEY_LEN];
+    getrandom::fill(&mut secret)?;
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let folder = path.parent().unwrap_or(Path::new("."));
+    crate::paths::make(folder)?;
+    let draft = folder.join(format!(".{name}.{}", hex(&salt)));
+    let made = write(&draft, &secret).and_then(|()| match std::fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    // What the draft is there for is done or has failed.
+    drop(std::fs::remove_file(&draft));
+    made.and_then(|()| File::open(folder)?.sync_all()).map_err(|source| KeyError::Io {
+        path: path.to_owned(),
+        done: "made",
+        source,
+    })
+}
+
+fn write(path: &Path, secret: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all((hex(secret) + "\n").as_bytes())?;
+    file.sync_all()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_hex(text: &[u8]) -> Option<[u8; KEY_LEN]> {
+    if text.len() != 2 * KEY_LEN {
+        return None;
+    }
+    let mut out = [0; KEY_LEN];
+    for (byte, pair) in out.iter_mut().zip(text.chunks(2)) {
+        for digit in pair {
+            *byte = (*byte << 4) | u8::try_from(char::from(*digit).to_digit(16)?).ok()?;
+        }
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests;
