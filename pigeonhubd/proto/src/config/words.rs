@@ -140,13 +140,8 @@ impl HubUrl {
     /// The address and port, if the host is an address or `localhost`.
     pub(super) fn address(&self) -> Option<(IpAddr, u16)> {
         let url = Url::parse(&self.0).ok()?;
-        let address = match url.host()? {
-            UrlHost::Ipv4(v4) => v4.into(),
-            UrlHost::Ipv6(v6) => v6.into(),
-            UrlHost::Domain("localhost") => Ipv4Addr::LOCALHOST.into(),
-            UrlHost::Domain(_) => return None,
-        };
-        Some((address, url.port_or_known_default()?))
+        let local = || (url.domain() == Some("localhost")).then_some(Ipv4Addr::LOCALHOST.into());
+        Some((literal(&url).or_else(local)?, url.port_or_known_default()?))
     }
 }
 
@@ -200,8 +195,8 @@ impl FromStr for LegacyHub {
     fn from_str(text: &str) -> Result<Self, String> {
         if text.contains("://") {
             let url: HubUrl = text.parse()?;
-            let address = url.address().filter(|_| !text.to_ascii_lowercase().contains("localhost"));
-            return address.map(|(address, _)| single(address)).ok_or_else(|| String::from("a host name"));
+            let address = Url::parse(url.as_str()).ok().as_ref().and_then(literal);
+            return address.map(single).ok_or_else(|| String::from("a host name"));
         }
         if let Some((base, prefix)) = text.split_once('/') {
             let base = address(base).ok_or("not a network")?;
@@ -229,6 +224,15 @@ impl fmt::Display for LegacyHub {
         } else {
             write!(f, "{}/{}", self.address, self.prefix)
         }
+    }
+}
+
+/// The host, if it is written as an address.
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        UrlHost::Ipv4(v4) => Some(v4.into()),
+        UrlHost::Ipv6(v6) => Some(v6.into()),
+        UrlHost::Domain(_) => None,
     }
 }
 
