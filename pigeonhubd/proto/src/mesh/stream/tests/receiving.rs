@@ -188,3 +188,13 @@ fn events_that_nobody_fetches_have_a_limit() {
     events(&mut b);
     b.handle_frame(&data(1, next, next), START).unwrap();
 }
+
+#[test]
+fn sixty_four_early_messages_can_be_told_of() {
+    let (_, mut b) = pair();
+    for seq in [2, 34, 65, 66, 200] {
+        b.handle_frame(&data(1, 1, seq), START).unwrap();
+    }
+    assert_eq!(ack(&mut b, START).held, 1 | 1 << 32 | 1 << 63);
+    assert_eq!(b.held().0, 5);
+}

@@ -180,6 +180,34 @@ fn a_new_route_brings_everything_again_at_once() {
 }
 
 #[test]
+fn a_new_route_does_not_inherit_the_long_waits() {
+    let mut a = sender_of(1);
+    let mut now = START;
+    for _ in 0..5 {
+        drain(&mut a, now);
+        now = a.poll_timeout();
+        a.handle_timeout(now);
+    }
+    a.rerouted();
+    drain(&mut a, now);
+    assert_eq!(a.poll_timeout(), now + MS * 1000);
+}
+
+#[test]
+fn losses_narrow_the_window() {
+    let mut a = sender_of(100);
+    assert_eq!(drain(&mut a, START).len(), 32);
+    // Of 32 the first is lost; three arrived: 28 are under way, and 17 may be.
+    a.handle_frame(&acked(0, 0b111), START + MS).unwrap();
+    assert_eq!(drain(&mut a, START + MS).len(), 0);
+    a.handle_frame(&acked(0, (1 << 16) - 1), START + MS * 2).unwrap();
+    assert_eq!(seqs(&drain(&mut a, START + MS * 2)), [1, 33]);
+    let now = a.poll_timeout();
+    a.handle_timeout(now);
+    assert_eq!(drain(&mut a, now).len(), 4);
+}
+
+#[test]
 fn out_of_reach_nothing_is_sent_and_no_timer_runs() {
     let (mut a, mut b) = pair();
     push(&mut a, 1);

@@ -101,20 +101,20 @@ fn runs(seeds: std::ops::Range<u64>, trouble: Trouble) {
 
 #[test]
 fn every_message_arrives_once_and_in_order() {
-    runs(0..1500, Trouble::None);
+    runs(0..1000, Trouble::None);
 }
 
 #[test]
 fn resets_and_restarts_confuse_nobody() {
-    runs(10_000..11_500, Trouble::Lives);
+    runs(10_000..11_000, Trouble::Lives);
 }
 
 #[test]
 fn forgotten_streams_come_back() {
-    runs(20_000..21_500, Trouble::Forgetting);
+    runs(20_000..21_000, Trouble::Forgetting);
 }
 
 #[test]
 fn streams_forgotten_in_use_come_back() {
-    runs(30_000..31_500, Trouble::Careless);
+    runs(30_000..31_000, Trouble::Careless);
 }
