@@ -34,6 +34,8 @@ pub struct Stored {
     pub last_activity: u64,
     /// Since when it is out of reach; `None` while within reach.
     pub unreachable_since: Option<Time>,
+    /// It was within reach before: its absence is a loss, not a delay.
+    pub was_reachable: bool,
 }
 
 /// All records of other hubs, by hub. This hub's own is kept by its owner.
@@ -93,10 +95,11 @@ impl Records {
         let added = fingerprint(&record.version_of(hub));
         let Some(stored) = self.stored.get_mut(&hub) else {
             // Out of reach until a path to it is known.
-            let unreachable_since = Some(now.mono);
+            let (unreachable_since, was_reachable) = (Some(now.mono), false);
             let (registered_at, last_activity) = (now.unix_ms, now.unix_ms);
-            self.stored
-                .insert(hub, Stored { record, signed, registered_at, last_activity, unreachable_since });
+            let stored =
+                Stored { record, signed, registered_at, last_activity, unreachable_since, was_reachable };
+            self.stored.insert(hub, stored);
             self.digest = self.digest.wrapping_add(added);
             return Stores::Discovered;
         };
@@ -118,6 +121,7 @@ impl Records {
             return false;
         }
         stored.unreachable_since = (!reachable).then_some(now);
+        stored.was_reachable = true;
         self.recount(now);
         true
     }

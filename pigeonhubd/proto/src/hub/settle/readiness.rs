@@ -56,15 +56,18 @@ impl Hub {
             .gossip
             .records
             .iter()
-            .filter(|(_, stored)| !stored.record.draining)
+            .filter(|(_, stored)| stored.was_reachable && !stored.record.draining)
             .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) < MISSED))
             .count();
-        let known = self.other_members() + missed;
+        // A neighbour counts before its record has come.
+        let neighbours = self.links.neighbours();
+        let strangers = neighbours.iter().filter(|link| self.gossip.records.get(&link.hub).is_none()).count();
+        let known = self.other_members() + strangers + missed;
         // The topology may want fewer links here: with an odd number of hubs
         // of odd degree one has a link less.
-        let wanted = if missed == 0 { self.mesh.wanted.len() } else { known };
+        let wanted = if missed + strangers == 0 { self.mesh.wanted.len() } else { known };
         let needed = self.settings.min_peers.min(known).min(wanted);
-        Count { p2p: self.links.p2p(), links: self.links.neighbours().len(), known, missed, needed }
+        Count { p2p: self.links.p2p(), links: neighbours.len(), known, missed, needed }
     }
 
     pub(in crate::hub) fn judge_readiness(&mut self) {
