@@ -29,7 +29,13 @@ pub struct LevelError {
 /// Starts logging at `level`: a level, or a filter as tracing-subscriber's `EnvFilter` reads it.
 pub fn start(level: &str) -> Result<(), LevelError> {
     let fault = |reason: String| LevelError { level: level.to_owned(), reason };
-    let filter = EnvFilter::builder().parse(level).map_err(|error| fault(error.to_string()))?;
+    // A bare level is for the hub's own lines: the WebRTC crates report as
+    // errors what is normal for them, such as a pair of addresses that leads nowhere.
+    let own = match level.parse::<tracing::Level>() {
+        Ok(_) => format!("pigeonhubd={level}"),
+        Err(_) => level.to_owned(),
+    };
+    let filter = EnvFilter::builder().parse(own).map_err(|error| fault(error.to_string()))?;
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())

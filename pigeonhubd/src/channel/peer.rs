@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
@@ -147,6 +148,9 @@ fn configuration(config: &ChannelConfig) -> webrtc::peer_connection::RTCConfigur
     RTCConfigurationBuilder::default().with_ice_servers(servers.collect()).build()
 }
 
+/// How long a pair that was only found by a check waits for one that was signalled.
+const PATIENCE: Duration = Duration::from_millis(20);
+
 fn settings(limits: &Limits) -> SettingEngineBuilder {
     let (third, keep_alive) = (limits.silence / 3, limits.silence / 8);
     // A hub knows its addresses; the crate would open a multicast socket for each connection.
@@ -154,6 +158,9 @@ fn settings(limits: &Limits) -> SettingEngineBuilder {
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_ice_timeouts(Some(third), Some(limits.silence - third), Some(keep_alive))
         .with_ice_connection_attempts(None, Some(KNOCKS))
+        // Checks often come before the candidates that tell of them; by default
+        // the crate then waits a second for a better pair.
+        .with_prflx_acceptance_min_wait(Some(PATIENCE))
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(
             u32::try_from(limits.message * sdp::HEADROOM).unwrap_or(u32::MAX),
         ))
