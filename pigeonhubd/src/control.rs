@@ -1,7 +1,8 @@
 //! The control socket: one JSON request a line, one JSON response a line.
 
+use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub const MAX_CALLERS: usize = 8;
 
 /// How long a caller may take for a request, and for reading its response.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who may call: this user and the group.
+const MODE: u32 = 0o660;
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -79,7 +83,10 @@ pub fn bind(runtime_dir: &Path) -> Result<Listener, ControlError> {
         Err(error) => return Err(other(error)),
     }
     let name = path.as_path().to_fs_name::<GenericFilePath>().map_err(other)?;
-    ListenerOptions::new().name(name).mode(0o660).create_tokio().map_err(other)
+    let listener = ListenerOptions::new().name(name).mode(MODE).create_tokio().map_err(other)?;
+    // The user's mask took away from it what the group needs.
+    std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(other)?;
+    Ok(listener)
 }
 
 /// Answers callers for ever. Dropping this future hangs up on all of them, and
@@ -183,8 +190,8 @@ fn parse(line: &[u8]) -> Result<ControlRequest, Box<ControlResponse>> {
             format!("this hub speaks version {CONTROL_VERSION}: put \"v\":{CONTROL_VERSION} in"),
         );
     }
-    if value.get("cmd").is_none() {
-        return fail(id, String::from("there is no \"cmd\": try \"status\""));
+    if !value.get("cmd").is_some_and(Value::is_string) {
+        return fail(id, String::from("\"cmd\" is missing or not a string: try \"status\""));
     }
     serde_json::from_value(value).or_else(|fault| fail(id, fault.to_string()))
 }

@@ -1,7 +1,6 @@
 //! A whole hub: everything that runs, put together and taken apart again.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use hyper::header::HeaderValue;
 use pigeonhub_proto::config::{Config, Host};
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::id::Id;
-use pigeonhub_proto::mesh::identity::{HubKey, MeshKey};
+use pigeonhub_proto::paths::Surroundings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -23,22 +22,13 @@ use crate::dial::Dialler;
 use crate::driver::{Clock, Driver};
 use crate::edge::Edge;
 use crate::http::Site;
+use crate::keys::{self, KeyError};
 use crate::listener::{self, ListenError};
+use crate::options::EX_CONFIG;
+use crate::paths::{self, PathError, StateDir};
 
 /// How long leaving may take: telling everyone, and closing every connection.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What a hub is started with.
-pub struct Start {
-    /// The whole configuration, checked.
-    pub config: Config,
-    /// This hub's own key.
-    pub hub_key: HubKey,
-    /// The mesh's key.
-    pub mesh_key: MeshKey,
-    /// An existing directory for the control socket.
-    pub runtime_dir: PathBuf,
-}
 
 /// Why a hub did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +36,12 @@ pub enum DaemonError {
     /// No listening socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// A folder that cannot be used.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// No control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -60,6 +56,16 @@ pub enum DaemonError {
     Hurried,
 }
 
+impl DaemonError {
+    /// What to exit with: [`EX_CONFIG`] if the configuration is to blame, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Key(KeyError::Named { .. }) => EX_CONFIG,
+            _ => 1,
+        }
+    }
+}
+
 /// A running hub. Dropping it ends everything at once.
 pub struct Daemon {
     hub_id: Id,
@@ -69,15 +75,20 @@ pub struct Daemon {
     driver: JoinHandle<()>,
     listener: JoinHandle<()>,
     control: JoinHandle<()>,
+    // Locked as long as the hub runs.
+    _state: StateDir,
 }
 
 impl Daemon {
     /// Starts a hub. If it cannot, nothing is left running. Must be called
     /// within a tokio runtime.
-    pub fn start(start: Start) -> Result<Self, DaemonError> {
-        let Start { config, hub_key, mesh_key, runtime_dir } = start;
+    pub fn start(config: &Config, around: &Surroundings) -> Result<Self, DaemonError> {
+        // First of all: that the port is taken says more than that its state folder is.
         let listeners = listener::bind(&config.listen.host.addresses(), config.listen.port)?;
-        let control = control::bind(&runtime_dir)?;
+        let state = StateDir::open(paths::state_dir(config, around))?;
+        let hub_key = keys::hub_key(&state)?;
+        let mesh_key = keys::mesh_key(config, around)?;
+        let control = control::bind(&paths::make_runtime_dir(config, around)?)?;
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
 
         let clock = Clock::start();
@@ -86,12 +97,12 @@ impl Daemon {
         let (edge, intake) = Edge::new();
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
         let dialler = Dialler::new(edge.clone(), config.listen.max_message_size);
-        let connections = Connections::new(dialler, channels(&config), channel_events);
+        let connections = Connections::new(dialler, channels(config), channel_events);
         let (drain, draining) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
         let driver = Driver::new(hub, clock, intake, connections, channel_intake, ready_sender);
 
-        let site = Arc::new(site(&config, edge.clone()));
+        let site = Arc::new(site(config, edge.clone()));
         let max_connections = config.listen.max_connections;
         Ok(Self {
             hub_id,
@@ -101,6 +112,7 @@ impl Daemon {
             driver: tokio::spawn(driver.run(draining.clone())),
             listener: tokio::spawn(listener::serve(listeners, site, max_connections, draining)),
             control: tokio::spawn(control::serve(control, edge)),
+            _state: state,
         })
     }
 
@@ -152,11 +164,11 @@ impl Drop for Daemon {
 }
 
 /// Runs a hub until SIGTERM or SIGINT, then leaves. A second signal ends it at once.
-pub async fn run(start: Start) -> Result<(), DaemonError> {
+pub async fn run(config: &Config, around: &Surroundings) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    let in_mesh = start.config.hub.enabled;
-    let mut daemon = Daemon::start(start)?;
+    let in_mesh = config.hub.enabled;
+    let mut daemon = Daemon::start(config, around)?;
     info!(hub_id = %daemon.hub_id(), "pigeonhubd {}", env!("CARGO_PKG_VERSION"));
     for address in daemon.addresses() {
         info!(%address, "listening");

@@ -117,7 +117,11 @@ impl Dialler {
 
     async fn connect(&self, url: &str) -> Result<(Stream, Option<IpAddr>), DialError> {
         let request = url.into_client_request().map_err(|error| DialError::Url(error.to_string()))?;
-        let secure = request.uri().scheme_str() == Some("wss");
+        let secure = match request.uri().scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(DialError::Url(String::from("it starts with neither ws:// nor wss://"))),
+        };
         let tcp = connect_tcp(&request, secure).await?;
         let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
         let connector = if secure { Connector::Rustls(self.tls().await?) } else { Connector::Plain };

@@ -1,6 +1,7 @@
 //! The HTTP side of the port: a few pages, and the door to the WebSockets.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -20,7 +21,7 @@ use pigeonhub_proto::control::{Answer, Command, HubInfo, Status};
 use pigeonhub_proto::io::Request;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -28,7 +29,7 @@ use crate::edge::{AskError, Edge, EdgeEvent};
 use crate::handshake;
 use crate::outbox::Outbox;
 use crate::session::{self, Session};
-use crate::stream::Counted;
+use crate::stream::{Counted, linger};
 
 /// The request line and headers together, in bytes; more is answered with 431.
 const MAX_HEADERS: usize = 16 * 1024;
@@ -83,16 +84,22 @@ async fn pages(tcp: TcpStream, remote: IpAddr, site: Arc<Site>) -> Option<(TcpSt
         let (site, wanted) = (&site, &wanted);
         Box::pin(async move { Ok::<_, Infallible>(answer(request, remote, site, wanted).await) })
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(MAX_HEADERS)
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(tcp), service);
-    let parts = timeout(HTTP_TIMEOUT, connection.without_shutdown()).await.ok()?.ok()?;
-    let (tcp, sent_early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    let request = wanted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-    Some((tcp, sent_early, request))
+    let over = poll_fn(|cx| connection.poll_without_shutdown(cx));
+    // However it went: what was to be answered was answered.
+    let _ = timeout(HTTP_TIMEOUT, over).await;
+    let parts = connection.into_parts();
+    let mut tcp = parts.io.into_inner();
+    let request = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if request.is_none() {
+        linger(&mut tcp, Instant::now() + session::CLOSE_WAIT).await;
+    }
+    Some((tcp, parts.read_buf.to_vec(), request?))
 }
 
 async fn answer(

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream, StreamExt};
 use pigeonhub_proto::io::{ClosedBy, ConnId};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes
 
 use crate::edge::{Edge, EdgeEvent, Room};
 use crate::outbox::{Close, Item, Next, Outbox};
-use crate::stream::Written;
+use crate::stream::{Written, linger};
 
 /// How long a close may take: sending what waits, and the far end's answer.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -30,9 +30,6 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// Messages that one session handles before it lets others go first.
 const READ_BATCH: u32 = 32;
-
-/// Bytes thrown away at most while a far end that broke a rule still sends.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Buffers that suit thousands of mostly silent connections, and the limits.
 pub fn config(max_message_size: usize) -> WebSocketConfig {
@@ -60,6 +57,8 @@ pub struct Session<S> {
     blocked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     /// Something was given to the WebSocket and not yet to the socket.
     dirty: bool,
+    /// See [`WRITE_STALL`].
+    max_stall: Duration,
     /// Set while the socket takes nothing: when to give up, and how many bytes
     /// it had taken when the wait began.
     stall: Option<(Pin<Box<Sleep>>, u64)>,
@@ -82,8 +81,13 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
     /// A session on an open WebSocket. `reading`: whether to read at once, or
     /// only when the outbox says so.
     pub fn new(conn: ConnId, ws: WebSocketStream<S>, outbox: Arc<Outbox>, edge: Edge, reading: bool) -> Self {
-        let (blocked, stall) = (None, None);
-        Self { conn, ws, outbox, edge, reading, blocked, dirty: false, stall, batch: 0 }
+        let (blocked, max_stall, stall) = (None, WRITE_STALL, None);
+        Self { conn, ws, outbox, edge, reading, blocked, dirty: false, max_stall, stall, batch: 0 }
+    }
+
+    /// With another limit than [`WRITE_STALL`].
+    pub fn with_max_stall(self, max_stall: Duration) -> Self {
+        Self { max_stall, ..self }
     }
 
     /// Runs to the end of the WebSocket, then tells the driver. A panic ends
@@ -168,17 +172,13 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
 
     /// Called while the socket takes nothing: ready when that lasted too long.
     fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        let written = self.ws.get_ref().written();
-        let (sleep, before) =
-            self.stall.get_or_insert_with(|| (Box::pin(tokio::time::sleep(WRITE_STALL)), written));
+        let (written, max) = (self.ws.get_ref().written(), self.max_stall);
+        let (sleep, before) = self.stall.get_or_insert_with(|| (Box::pin(tokio::time::sleep(max)), written));
         if *before != written {
             *before = written;
-            sleep.as_mut().reset(Instant::now() + WRITE_STALL);
+            sleep.as_mut().reset(Instant::now() + max);
         }
-        sleep
-            .as_mut()
-            .poll(cx)
-            .map(|()| Step::Broken(format!("the far end took nothing for {} s", WRITE_STALL.as_secs())))
+        sleep.as_mut().poll(cx).map(|()| Step::Broken(format!("the far end took nothing for {max:?}")))
     }
 
     /// Passes a message on. Returns the end, if it is one.
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
             Ok::<_, WsError>(())
         };
         if !matches!(timeout_at(deadline, handshake).await, Ok(Ok(()))) {
-            self.linger(deadline).await;
+            linger(self.ws.get_mut(), deadline).await;
         }
         close.broken.map_or(ClosedBy::Local, ClosedBy::Broken)
     }
@@ -265,29 +265,9 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         let deadline = Instant::now() + CLOSE_WAIT;
         let sent = timeout_at(deadline, self.ws.close(Some(frame(code, &reason)))).await;
         if matches!(sent, Ok(Ok(()))) {
-            self.linger(deadline).await;
+            linger(self.ws.get_mut(), deadline).await;
         }
         ClosedBy::Broken(reason)
-    }
-
-    /// Ends TCP such that the far end gets to read the close: a socket dropped
-    /// with unread data resets the connection and takes the close with it.
-    async fn linger(&mut self, deadline: Instant) {
-        let stream = self.ws.get_mut();
-        let drained = async {
-            let mut waste = [0; 4096];
-            let mut left = LINGER_BYTES;
-            if stream.shutdown().await.is_ok() {
-                while let Ok(count @ 1..) = stream.read(&mut waste).await {
-                    left = left.saturating_sub(count);
-                    if left == 0 {
-                        break;
-                    }
-                }
-            }
-        };
-        // Its result does not matter: the connection is over either way.
-        let _ = timeout_at(deadline, drained).await;
     }
 }
 

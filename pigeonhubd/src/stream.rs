@@ -1,12 +1,36 @@
-//! A byte stream that counts what it could write, so that a session can tell
-//! a slow far end from one that takes nothing at all.
+//! Byte streams: one that counts what it could write, so that a session can
+//! tell a slow far end from one that takes nothing at all, and how to end one.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::MaybeTlsStream;
+
+/// Bytes thrown away at most while a far end still sends.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Ends a stream such that the far end gets to read the last that was written:
+/// a socket dropped with unread data resets the connection, and what was
+/// written goes with it. Takes until the far end ends too, or the deadline.
+pub async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), deadline: Instant) {
+    let drained = async {
+        let mut waste = [0; 4096];
+        let mut left = LINGER_BYTES;
+        stream.shutdown().await?;
+        loop {
+            let count = stream.read(&mut waste).await?;
+            left = left.saturating_sub(count);
+            if count == 0 || left == 0 {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    // The connection is over either way.
+    let _ = timeout_at(deadline, drained).await;
+}
 
 /// Passes everything on and counts the bytes written.
 #[derive(Debug)]

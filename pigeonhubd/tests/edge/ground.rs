@@ -1,0 +1,253 @@
+//! What the tests stand on: a listener whose driver is the test.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures_util::{SinkExt, StreamExt};
+use hyper::header::HeaderValue;
+use pigeonhub_proto::control::{Answer, Command, HubInfo, MeshState, PeerInfo, Status};
+use pigeonhub_proto::id::Id;
+use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
+use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
+use pigeonhubd::http::Site;
+use pigeonhubd::listener;
+use pigeonhubd::outbox::Outbox;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+
+/// The message limit of every test's sessions, in bytes.
+pub(crate) const LIMIT: usize = 64 * 1024;
+
+pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// A listening edge.
+pub(crate) struct Ground {
+    pub(crate) address: SocketAddr,
+    pub(crate) events: mpsc::Receiver<EdgeEvent>,
+    pub(crate) edge: Edge,
+    _stop: watch::Sender<bool>,
+    serving: JoinHandle<()>,
+    answering: JoinHandle<()>,
+}
+
+impl Ground {
+    /// On a free port of 127.0.0.1. Questions are answered, events are the test's.
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {}, 1000)
+    }
+
+    pub(crate) fn with(edit: impl FnOnce(&mut Site), max_connections: usize) -> Self {
+        let (edge, Intake { events, mut queries }) = Edge::new();
+        let mut site = Site {
+            edge: edge.clone(),
+            cors_origin: HeaderValue::from_static("*"),
+            hub_enabled: true,
+            namespace: String::from("test-mesh"),
+            max_message_size: LIMIT,
+        };
+        edit(&mut site);
+        let listeners = listener::bind(&["127.0.0.1".parse().unwrap()], 0).unwrap();
+        let address = listeners[0].local_addr().unwrap();
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(listener::serve(listeners, Arc::new(site), max_connections, stopping));
+        let answering = tokio::spawn(async move {
+            while let Some(query) = queries.recv().await {
+                let _ = query.reply.send(answer(&query.command));
+            }
+        });
+        Self { address, events, edge, _stop: stop, serving, answering }
+    }
+
+    /// From now on nobody answers questions.
+    pub(crate) async fn stop_answering(&mut self) {
+        self.answering.abort();
+        let _ = (&mut self.answering).await;
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("ws://{}{path}", self.address)
+    }
+
+    /// A client, and the accepted end of it, which does not read yet.
+    pub(crate) async fn connect(&mut self) -> (Client, ConnId, Arc<Outbox>) {
+        let (client, _) = connect_async(self.url("/?peerId=me")).await.unwrap();
+        let (conn, _, outbox) = self.accepted().await;
+        (client, conn, outbox)
+    }
+
+    /// A client whose messages are read.
+    pub(crate) async fn reading(&mut self) -> (Client, ConnId, Arc<Outbox>) {
+        let (client, conn, outbox) = self.connect().await;
+        outbox.read();
+        (client, conn, outbox)
+    }
+
+    pub(crate) async fn accepted(&mut self) -> (ConnId, Request, Arc<Outbox>) {
+        match self.next().await {
+            EdgeEvent::Accepted { conn, request, outbox } => (conn, request, outbox),
+            other => panic!("a connection was expected, not {other:?}"),
+        }
+    }
+
+    pub(crate) async fn next(&mut self) -> EdgeEvent {
+        self.events.recv().await.unwrap()
+    }
+
+    /// The end of a connection, after any messages.
+    pub(crate) async fn closed(&mut self, which: ConnId) -> ClosedBy {
+        loop {
+            if let EdgeEvent::Closed { conn, reason } = self.next().await
+                && conn == which
+            {
+                return reason;
+            }
+        }
+    }
+
+    /// The text that comes next, if it is one.
+    pub(crate) async fn text(&mut self) -> (ConnId, String) {
+        match self.next().await {
+            EdgeEvent::Text { conn, text, .. } => (conn, text.to_string()),
+            other => panic!("a text was expected, not {other:?}"),
+        }
+    }
+
+    /// Sends raw bytes, and returns all that comes back until the far end closes.
+    pub(crate) async fn raw(&self, bytes: &[u8]) -> String {
+        let mut tcp = TcpStream::connect(self.address).await.unwrap();
+        tcp.write_all(bytes).await.unwrap();
+        let mut answer = Vec::new();
+        tcp.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// One HTTP request; its head and its body.
+    pub(crate) async fn http(&self, request: &str, headers: &str) -> (String, String) {
+        let bytes = format!("{request} HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n{headers}\r\n");
+        let answer = self.raw(bytes.as_bytes()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.to_lowercase(), body.to_owned())
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        self.serving.abort();
+        self.answering.abort();
+    }
+}
+
+/// The code and reason with which the far end closes, skipping messages.
+pub(crate) async fn close_of(client: &mut Client) -> (u16, String) {
+    loop {
+        match client.next().await {
+            Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), frame.reason.to_string()),
+            Some(Ok(Message::Close(None))) => return (1005, String::new()),
+            Some(Ok(_)) => {}
+            other => panic!("a close was expected, not {other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn send(client: &mut Client, message: impl Into<Message>) -> Result<(), Error> {
+    client.send(message.into()).await
+}
+
+/// A client's WebSocket handshake, byte by byte.
+pub(crate) const HANDSHAKE: &str = "GET /?peerId=me HTTP/1.1\r\nHost: hub\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A client's frame, masked with zeros.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..126 => frame.push(0x80 | u8::try_from(len).unwrap()),
+        len => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+pub(crate) fn answer(command: &Command) -> Answer {
+    match command {
+        Command::Status => Answer::Status(Box::new(status())),
+        Command::Hubs => Answer::Hubs(vec![hub(1, true), hub(2, false)]),
+        Command::Peers { network } => Answer::Peers(vec![PeerInfo {
+            peer_id: "Ab".repeat(20),
+            network: network.clone().unwrap_or_else(|| String::from("line\nbreak")),
+            hub_id: Id([1; 20]),
+            local: true,
+            announced_at: 1,
+        }]),
+    }
+}
+
+fn status() -> Status {
+    Status {
+        hub_id: Id([1; 20]),
+        port: 3000,
+        state: MeshState::Ready,
+        reason: String::from("two links"),
+        ready: true,
+        migrated: true,
+        p2p_links: 2,
+        ws_links: 1,
+        known_hubs: 3,
+        local_peers: 4,
+        remote_peers: 5,
+        networks: 6,
+        connections: 7,
+        uptime: 8,
+        version: String::from("0.0.0"),
+    }
+}
+
+fn hub(id: u8, own: bool) -> HubInfo {
+    HubInfo {
+        hub_id: Id([id; 20]),
+        own,
+        reachable: true,
+        link: None,
+        distance: None,
+        next_hop: None,
+        urls: vec![String::from("ws://127.0.0.1:3001")],
+        ready: true,
+        draining: false,
+        rtt_us: None,
+        registered_at: 11,
+        last_activity: 12,
+    }
+}
+
+/// A folder that is gone after the test.
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("pigeonhubd-edge-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

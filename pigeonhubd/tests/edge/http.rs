@@ -1,0 +1,130 @@
+//! Pages, headers, and handshakes that are refused.
+
+use hyper::header::HeaderValue;
+use serde_json::Value;
+
+use crate::ground::{Ground, HANDSHAKE};
+
+#[tokio::test]
+async fn health_is_json_for_everyone() {
+    let ground = Ground::new();
+    let (head, body) = ground.http("GET /health", "").await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    assert!(head.contains("content-type: application/json"), "{head}");
+    assert!(head.contains("access-control-allow-origin: *"), "{head}");
+    let health: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(health["status"], "healthy");
+    assert_eq!(health["isHub"], true);
+    for (key, value) in [("uptime", 8), ("connections", 7), ("peers", 4), ("hubs", 3), ("networks", 6)] {
+        assert_eq!(health[key], value, "{key}");
+    }
+    assert!(health["memory"]["rss"].as_u64().unwrap() > 100_000, "{health}");
+    let timestamp = health["timestamp"].as_str().unwrap();
+    assert!(timestamp.len() == 24 && timestamp.ends_with('Z') && timestamp.contains('T'), "{timestamp}");
+    let mesh = &health["mesh"];
+    assert_eq!((&mesh["state"], &mesh["p2pLinks"]), (&Value::from("ready"), &Value::from(2)));
+    assert_eq!(mesh["hubId"], "01".repeat(20));
+}
+
+#[tokio::test]
+async fn hubs_are_the_others() {
+    let ground = Ground::new();
+    let (_, body) = ground.http("GET /hubs?now", "").await;
+    let hubs: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(hubs["totalHubs"], 1);
+    let hub = &hubs["hubs"][0];
+    assert_eq!(hub["peerId"], "02".repeat(20));
+    assert_eq!(hub["networkName"], "test-mesh");
+    assert_eq!((&hub["registeredAt"], &hub["lastActivity"]), (&11.into(), &12.into()));
+    assert_eq!(hub["connectedAt"], 11);
+    assert_eq!(hub["data"]["isHub"], true);
+}
+
+#[tokio::test]
+async fn any_other_path_names_the_server() {
+    let ground = Ground::new();
+    for path in ["/", "/favicon.ico", "/health/", "/%2e%2e/%00?x=%ff"] {
+        let (head, body) = ground.http(&format!("GET {path}"), "").await;
+        assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/plain"), "{head}");
+        assert!(body.starts_with("PigeonHub WebSocket signaling server (pigeonhubd "), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn other_methods_get_their_answer() {
+    let ground = Ground::with(|site| site.cors_origin = HeaderValue::from_static("https://app.example"), 10);
+    let origin = "access-control-allow-origin: https://app.example";
+    let (head, body) = ground.http("OPTIONS /anything", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains(origin), "{head}");
+    assert!(head.contains("access-control-allow-methods: get, head, options"), "{head}");
+    assert!(head.contains("access-control-allow-headers: content-type"), "{head}");
+    assert_eq!(body, "");
+
+    let (head, body) = ground.http("HEAD /health", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains(origin), "{head}");
+    assert!(!head.contains("content-length: 0") && body.is_empty(), "{head}");
+
+    for method in ["POST", "PUT", "DELETE", "BREW"] {
+        let (head, _) = ground.http(&format!("{method} /health"), "Content-Length: 0\r\n").await;
+        assert!(head.starts_with("http/1.1 405") && head.contains("allow: get"), "{head}");
+        assert!(head.contains(origin), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_hub_that_does_not_answer_is_a_503() {
+    let mut ground = Ground::new();
+    ground.stop_answering().await;
+    for path in ["/health", "/hubs"] {
+        let (head, body) = ground.http(&format!("GET {path}"), "").await;
+        assert!(head.starts_with("http/1.1 503"), "{head}");
+        assert!(body.contains("shutting down"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn too_large_a_head_is_refused() {
+    let ground = Ground::new();
+    let (head, _) = ground.http("GET /", &format!("X-Large: {}\r\n", "x".repeat(15 * 1024))).await;
+    assert!(head.starts_with("http/1.1 200"), "{head}");
+    let (head, _) = ground.http("GET /", &format!("X-Large: {}\r\n", "x".repeat(17 * 1024))).await;
+    assert!(head.starts_with("http/1.1 431"), "{head}");
+    let (head, _) = ground.http("GET /", &"X-Many: x\r\n".repeat(200)).await;
+    assert!(head.starts_with("http/1.1 431"), "{head}");
+    assert!(ground.raw(b"\x16\x03\x01 this is TLS, not HTTP\r\n\r\n").await.starts_with("HTTP/1.1 400"));
+}
+
+#[tokio::test]
+async fn a_bad_handshake_is_told_what_is_wrong() {
+    let mut ground = Ground::new();
+    let good: Vec<&str> = HANDSHAKE.trim_end().lines().collect();
+    let table = [
+        ("Sec-WebSocket-Key", "", "400", "`Sec-WebSocket-Key`"),
+        ("Sec-WebSocket-Key", "Sec-WebSocket-Key: short", "400", "16 bytes in base64"),
+        ("Sec-WebSocket-Version", "", "426", "version 13"),
+        ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", "426", "version 13"),
+        ("Connection", "Connection: close", "400", "`Connection: Upgrade`"),
+        ("GET", "POST /?peerId=me HTTP/1.1", "405", "a GET request"),
+        ("GET", "GET /?peerId=me HTTP/1.0", "400", "HTTP/1.1"),
+    ];
+    for (remove, add, status, told) in table {
+        let changed = good.iter().map(|line| if line.starts_with(remove) { add } else { line });
+        let lines: Vec<_> = changed.filter(|line| !line.is_empty()).collect();
+        // A second request behind it, which ends the connection.
+        let end = "GET / HTTP/1.1\r\nHost: hub\r\nConnection: close\r\n\r\n";
+        let answer = ground.raw(format!("{}\r\n\r\n{end}", lines.join("\r\n")).as_bytes()).await;
+        let (version, rest) = answer.split_at(9);
+        assert!(version.starts_with("HTTP/1.") && rest.starts_with(status), "{add}: {answer}");
+        assert!(answer.contains(told), "{add}: {answer}");
+        assert_eq!(status == "426", answer.to_lowercase().contains("sec-websocket-version: 13"), "{answer}");
+    }
+    assert!(ground.events.try_recv().is_err(), "the driver heard of none of them");
+    ground.connect().await;
+}
+
+#[tokio::test]
+async fn an_upgrade_to_something_else_is_a_page() {
+    let ground = Ground::new();
+    let (head, body) = ground.http("GET /", "Upgrade: h2c\r\n").await;
+    assert!(head.starts_with("http/1.1 200") && body.contains("pigeonhubd"), "{head}");
+}

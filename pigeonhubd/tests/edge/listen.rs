@@ -1,0 +1,52 @@
+//! Ports and addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use pigeonhubd::listener::{ListenError, bind};
+
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let first = bind(&[V4], 0).unwrap();
+    let port = first[0].local_addr().unwrap().port();
+    let error = bind(&[V4], port).unwrap_err();
+    assert!(matches!(error, ListenError::Taken { .. }), "{error}");
+    let message = error.to_string();
+    assert!(message.starts_with(&format!("port {port} is taken")) && message.contains("--port"), "{message}");
+    // A wildcard takes the same port on all addresses, so it is taken for it too.
+    let error = bind(&[Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()], port).unwrap_err();
+    assert!(matches!(error, ListenError::Taken { .. }), "{error}");
+    drop(first);
+    bind(&[V4], port).unwrap();
+}
+
+#[tokio::test]
+async fn both_families_share_a_port() {
+    let has_v6 = std::net::TcpListener::bind((V6, 0)).is_ok();
+    let listeners = bind(&[V6, V4], 0).unwrap();
+    let addresses: Vec<_> = listeners.iter().map(|l| l.local_addr().unwrap()).collect();
+    assert_eq!(addresses.len(), if has_v6 { 2 } else { 1 }, "{addresses:?}");
+    let port = addresses[0].port();
+    for address in addresses {
+        assert_eq!(address.port(), port);
+        tokio::net::TcpStream::connect(address).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_another_machine_is_an_error() {
+    // TEST-NET-1 (RFC 5737): nobody's.
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let error = bind(&[elsewhere], 0).unwrap_err().to_string();
+    assert!(error.starts_with("cannot listen on 192.0.2.1"), "{error}");
+    assert_eq!(bind(&[elsewhere, V4], 0).unwrap().len(), 1, "those that there are do");
+}
+
+#[tokio::test]
+async fn the_file_limit_is_raised_to_the_hard_one() {
+    let hard = pigeonhubd::daemon::raise_file_limit().unwrap();
+    use nix::sys::resource::{Resource, getrlimit};
+    assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (hard, hard));
+}

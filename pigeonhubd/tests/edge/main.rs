@@ -1,0 +1,12 @@
+//! Floor 2 on its own: real sockets on loopback around a hub that the test
+//! plays itself.
+#![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
+
+mod control;
+mod dial;
+mod ground;
+mod http;
+mod limits;
+mod listen;
+mod session;
+mod websocket;
