@@ -57,6 +57,9 @@ struct Subscriber {
 pub(super) struct Presence {
     views: BTreeMap<(Id, Topic), View>,
     subscribers: BTreeMap<(Id, Topic), Subscriber>,
+    /// Views that ended with their stream, and when: their peers stay for the
+    /// grace, then only if another view tells of them.
+    lapsed: BTreeMap<(Id, Topic), Time>,
     last_subscription: u32,
     /// The networks served, and for those without a peer until when.
     served: BTreeMap<Arc<str>, Option<Time>>,
@@ -120,7 +123,29 @@ impl Hub {
         if self.presence.served.len() != before || late {
             self.presence_check();
         }
+        self.drop_lapsed();
         self.lose_unreachable();
+    }
+
+    /// Peers of a view that ended a grace ago are gone, unless the hub was asked again.
+    fn drop_lapsed(&mut self) {
+        let (now, grace) = (self.now.mono, self.settings.presence_grace);
+        let due = |at: &Time| now.since(*at) >= grace;
+        let over: Vec<(Id, Topic)> =
+            self.presence.lapsed.iter().filter(|(_, at)| due(at)).map(|(key, _)| key.clone()).collect();
+        for key in over {
+            self.presence.lapsed.remove(&key);
+            let (hub, topic) = key;
+            for (network, peer) in self.directory.claimed_by(hub, topic.as_deref(), None) {
+                let views = &self.presence.views;
+                if !views.contains_key(&(hub, Some(Arc::clone(&network))))
+                    && !views.contains_key(&(hub, None))
+                {
+                    let unclaimed = self.directory.unclaim(&network, &peer, Home::Hub(hub));
+                    self.unclaimed(unclaimed);
+                }
+            }
+        }
     }
 
     /// Hubs out of reach for longer than the grace take their peers with them.
@@ -146,13 +171,18 @@ impl Hub {
         self.reset_stream(hub);
         self.presence.views.retain(|(of, _), _| *of != hub);
         self.presence.subscribers.retain(|(of, _), _| *of != hub);
+        self.presence.lapsed.retain(|(of, _), _| *of != hub);
         self.drop_claims(hub, None, None);
     }
 
     /// The stream with a hub started anew: what was asked may be lost.
     pub(super) fn presence_lost(&mut self, hub: Id) {
+        let now = self.now.mono;
         self.presence.subscribers.retain(|(of, _), _| *of != hub);
-        self.presence.views.retain(|(of, _), _| *of != hub);
+        let lapsed = self.presence.views.extract_if(.., |(of, _), _| *of == hub);
+        for (key, _) in lapsed {
+            self.presence.lapsed.entry(key).or_insert(now);
+        }
         // Peers known through it stay until the new answer is complete, or the grace is over.
         self.presence_check();
     }
@@ -166,11 +196,10 @@ impl Hub {
             self.presence.views.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         for (hub, topic) in needless {
             self.presence.views.remove(&(hub, topic.clone()));
-            if self.gossip.records.get(&hub).is_some_and(|stored| stored.unreachable_since.is_some()) {
-                continue;
+            if self.gossip.records.get(&hub).is_some_and(|stored| stored.unreachable_since.is_none()) {
+                let network = topic.as_deref().map(Into::into);
+                self.send_to_hub(hub, &HubMessage::Unsubscribe { network });
             }
-            let network = topic.as_deref().map(Into::into);
-            self.send_to_hub(hub, &HubMessage::Unsubscribe { network });
             self.drop_claims(hub, topic.as_deref(), None);
         }
         for (hub, topic) in wanted {
