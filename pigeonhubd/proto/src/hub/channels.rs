@@ -27,7 +27,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// P2P links beyond `max_peers` that are let in while links change hands.
-const SLACK: usize = 2;
+pub(super) const SLACK: usize = 2;
 /// The longest session description, in bytes.
 const MAX_SDP: usize = 64 * 1024;
 /// The longest candidate, in bytes.
@@ -167,7 +167,10 @@ impl Hub {
                 attempt.their_sdp = Some(sdp.clone().into_owned());
                 self.outputs.push_back(Output::ChannelAnswer { conn, sdp: sdp.into_owned() });
             }
-            ChannelStep::Candidate(candidate) if candidate.len() <= MAX_CANDIDATE => {
+            // Of no use without the description, which may be lost if the stream started anew between the two.
+            ChannelStep::Candidate(candidate)
+                if candidate.len() <= MAX_CANDIDATE && attempt.their_sdp.is_some() =>
+            {
                 attempt.candidates += 1;
                 if attempt.candidates <= MAX_CANDIDATES {
                     self.outputs
