@@ -152,6 +152,7 @@ impl Hub {
         }
         self.send_summary(conn);
         self.close_duplicates(hub, transport == Transport::Channel);
+        self.make_room(conn);
         self.links_changed();
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 pub(super) use readiness::Readiness;
 
 use super::Hub;
+use super::channels::SLACK;
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::ConnId;
@@ -189,6 +190,22 @@ impl Hub {
             }
         }
         for conn in close {
+            self.close_link(conn, Bye::Unwanted);
+        }
+    }
+
+    /// A data channel became a link. While the topology changes fast there may
+    /// be more unwanted ones than there is room for: the longest unwanted goes.
+    pub(super) fn make_room(&mut self, newest: ConnId) {
+        while self.links.p2p() > self.settings.max_peers + SLACK {
+            let unwanted = self
+                .links
+                .iter()
+                .filter(|(_, link)| link.is_p2p() && !self.mesh.wanted.contains(&link.hub))
+                .min_by_key(|(conn, link)| {
+                    (*conn == newest, link.unwanted_since.unwrap_or(Time::NEVER), *conn)
+                });
+            let Some((conn, _)) = unwanted else { return };
             self.close_link(conn, Bye::Unwanted);
         }
     }
