@@ -142,7 +142,22 @@ impl World {
         }
     }
 
+    /// A client that goes, or begins anew, takes the connections with it that it left open.
+    fn close_earlier(&mut self, client: usize) {
+        for session in 0..self.sessions.len() {
+            let here = &self.sessions[session];
+            if here.client == client
+                && self.clients[client].session != Some(session)
+                && let Some(pipe) = here.pipe
+                && self.pipes[pipe].ends[0].state == State::Open
+            {
+                self.close_end(pipe, 0, 1000, String::from("an earlier one"));
+            }
+        }
+    }
+
     fn client_dials(&mut self, client: usize) {
+        self.close_earlier(client);
         let mut host = self.clients[client].home;
         let usable =
             |host: usize| !self.hosts[host].intruder && self.hosts[host].up && !self.hosts[host].stopped;
@@ -253,6 +268,7 @@ impl World {
                 }
             }
         }
+        self.close_earlier(client);
         if self.rng.percent(15) {
             trace!(self, 1, "client {client} is gone for good");
             self.clients[client].retired = true;

@@ -59,7 +59,10 @@ impl World {
                 self.disturbed();
                 self.cut(a, b);
             }
-            Action::Heal(a, b) => self.heal(a, b),
+            Action::Heal(a, b) => {
+                self.disturbed();
+                self.heal(a, b);
+            }
             Action::Part(marked) => {
                 self.disturbed();
                 for a in 0..marked.len() {
@@ -75,7 +78,10 @@ impl World {
                 self.disturbed();
                 self.pause(host, true);
             }
-            Action::Resume(host) => self.pause(host, false),
+            Action::Resume(host) => {
+                self.disturbed();
+                self.pause(host, false);
+            }
             Action::ClockStep(host, by) => self.hosts[host].skew_ms += by,
             Action::Loss(per_mille) => {
                 self.disturbed();
@@ -107,15 +113,24 @@ impl World {
         self.feed(host, Input::Drain);
     }
 
-    /// Hubs that live may be parted from now on: not every signal must arrive.
+    /// Whether every hub that lives can reach every other.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.loss == 0 && self.cuts.pairs().is_empty() && !self.hosts.iter().any(|host| host.stopped)
+    }
+
+    /// Hubs that live may be parted from now on, or are not any more: not every signal must arrive.
     fn disturbed(&mut self) {
         self.ledger.parted = Some(self.now);
+        self.changed = self.now;
         self.ledger.calm_since = None;
     }
 
     /// Ends every fault: the world is whole again.
     pub(crate) fn heal_all(&mut self) {
         trace!(self, 1, "*** all faults end");
+        if !self.is_whole() {
+            self.disturbed();
+        }
         self.loss = 0;
         self.parted = None;
         for (a, b) in self.cuts.pairs() {

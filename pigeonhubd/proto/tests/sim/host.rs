@@ -16,7 +16,7 @@ use super::world::{Event, MS, Machine, Micros, SEC, World, trace};
 const EPOCH_MS: i64 = 1_767_225_600_000;
 
 /// Makes the hub anew at each start, from a seed and the host's clock.
-pub(crate) type Factory = Box<dyn Fn(Settings, u64, Now) -> Box<dyn Machine>>;
+pub(crate) type Factory = Box<dyn Fn(Settings, [u8; 32], Now) -> Box<dyn Machine>>;
 
 /// What a connection number of a hub stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,8 +138,9 @@ impl World {
         if self.hosts[number].up {
             return;
         }
-        let seed = self.rng.next();
+        let seed = self.rng.bytes();
         let now = self.now;
+        self.changed = now;
         let host = &mut self.hosts[number];
         host.life += 1;
         host.up = true;
@@ -270,6 +271,7 @@ impl World {
         if !host.up {
             return;
         }
+        self.changed = now;
         host.up = false;
         host.machine = None;
         host.stopped = false;

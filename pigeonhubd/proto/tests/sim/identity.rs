@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use pigeonhub_proto::mesh::identity::{HubKey, Identity, PublicKey, SignatureBytes};
 
-use super::rng::{Seed, mix};
+use super::rng::{Rng, mix};
 
 /// Signs with a keyed hash whose key is the public key: anyone can check it
 /// (and could forge it, which nobody in the simulation tries).
@@ -12,7 +12,7 @@ struct CheapKey(PublicKey);
 
 /// An identity made from `seed`.
 pub(crate) fn identity(seed: u64, real: bool) -> Arc<dyn Identity> {
-    let secret: [u8; 32] = Seed::of(seed);
+    let secret = Rng::new(seed).bytes();
     if real { Arc::new(HubKey::from_bytes(&secret)) } else { Arc::new(CheapKey(secret)) }
 }
 

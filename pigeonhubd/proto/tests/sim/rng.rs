@@ -49,32 +49,18 @@ impl Rng {
         from.get(self.index(from.len())).copied()
     }
 
+    pub(crate) fn bytes(&mut self) -> [u8; 32] {
+        let mut out = [0; 32];
+        for chunk in out.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next().to_le_bytes());
+        }
+        out
+    }
+
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.index(i + 1));
         }
-    }
-}
-
-/// A seed for a hub, of the width it wants.
-pub(crate) trait Seed {
-    fn of(number: u64) -> Self;
-}
-
-impl Seed for u64 {
-    fn of(number: u64) -> Self {
-        number
-    }
-}
-
-impl Seed for [u8; 32] {
-    fn of(number: u64) -> Self {
-        let mut rng = Rng::new(number);
-        let mut out = [0; 32];
-        for chunk in out.chunks_mut(8) {
-            chunk.copy_from_slice(&rng.next().to_le_bytes());
-        }
-        out
     }
 }
 

@@ -11,7 +11,6 @@ use super::faults::Action;
 use super::host::{Host, address, authority};
 use super::identity::identity;
 use super::params::{Bootstrap, Fault, Joining, Params};
-use super::rng::Seed;
 use super::world::{Event, Machine, Micros, SEC, World, trace};
 
 /// The mesh has to be at rest within this after the last fault.
@@ -91,9 +90,8 @@ impl World {
         };
         let id = hub_id(&identity.public_key());
         let key = MeshKey::new(secret).expect("the secrets above are long enough");
-        let factory = Box::new(move |settings, seed: u64, now| {
-            Box::new(Hub::new(settings, identity.clone(), key.clone(), Seed::of(seed), now))
-                as Box<dyn Machine>
+        let factory = Box::new(move |settings, seed, now| {
+            Box::new(Hub::new(settings, identity.clone(), key.clone(), seed, now)) as Box<dyn Machine>
         });
         let origin = self.rng.below(1 << 40);
         let mut host = Host::new(number, id, settings, factory, origin);

@@ -153,6 +153,8 @@ pub(crate) struct World {
     pub(crate) channels: Vec<ChannelEnd>,
     pub(crate) cuts: Cuts,
     pub(crate) ledger: Ledger,
+    /// When the set of hubs that reach each other last changed.
+    pub(crate) changed: Micros,
     /// Chance per thousand that a message has to be sent again below us.
     pub(crate) loss: u64,
     /// Who was parted from whom, and when.
@@ -197,6 +199,7 @@ impl World {
             channels: Vec::new(),
             cuts: Cuts::default(),
             ledger: Ledger::default(),
+            changed: 0,
             loss: 0,
             parted: None,
             churn: false,
