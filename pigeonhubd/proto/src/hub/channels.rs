@@ -208,8 +208,9 @@ impl Hub {
             return self.abandon(conn, "its descriptions have no fingerprint");
         };
         let role = if attempt.offering { Role::Initiator } else { Role::Responder };
-        let (mac, signature) = transcript.prove(role, &self.mesh_key, &*self.identity);
-        let proof = Proof::new(self.identity.public_key(), mac, &signature);
+        let keys = self.keyring.accepted(self.now.mono);
+        let (macs, signature) = transcript.prove(role, keys, &*self.identity);
+        let proof = Proof::new(self.identity.public_key(), macs, &signature);
         self.outputs.push_back(Output::Binary { conn, bytes: encode(&proof).into() });
     }
 
@@ -231,12 +232,13 @@ impl Hub {
         let checked = match (self.transcript(attempt), decode::<Proof>(bytes)) {
             (Some(transcript), Ok(proof)) => {
                 let signature = proof.signature();
-                transcript.check(role, &self.mesh_key, &*self.identity, (&proof.key, &proof.mac, &signature))
+                let ring = (&self.keyring, self.now.mono);
+                transcript.check(role, ring, &*self.identity, (&proof.key, &proof.macs, &signature))
             }
             _ => Err(HandshakeError::Manners),
         };
         match checked {
-            Ok(id) if id == hub => {
+            Ok((id, _)) if id == hub => {
                 self.channels.attempts.remove(&conn);
                 self.channels.tries.remove(&hub);
                 self.link_up(conn, hub, Transport::Channel, Framing::new(None), "a data channel");

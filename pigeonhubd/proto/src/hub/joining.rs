@@ -184,12 +184,13 @@ impl Hub {
         let (key, nonce) = (self.identity.public_key(), self.random_bytes());
         let theirs = (&challenge.key, &challenge.nonce);
         let transcript = Transcript::socket(&self.settings.namespace, (&key, &nonce), theirs);
-        let (mac, signature) = transcript.prove(Role::Initiator, &self.mesh_key, &*self.identity);
+        let keys = self.keyring.accepted(self.now.mono);
+        let (macs, signature) = transcript.prove(Role::Initiator, keys, &*self.identity);
         let Some(handshake) = self.joining.handshakes.get_mut(&conn) else { return Ok(()) };
         handshake.step = Step::AwaitWelcome { transcript, theirs: challenge.key };
         let dialled = handshake.target.as_ref().map(|target| target.url.clone()).unwrap_or_default();
         let (version, namespace, port) = (MESH_VERSION, self.settings.namespace.clone(), self.settings.port);
-        let hello = Hello { version, namespace, key, nonce, dialled, port, mac, signature };
+        let hello = Hello { version, namespace, key, nonce, dialled, port, macs, signature };
         self.send_text(conn, reply::handshake("mesh-hello", &hello, self.now));
         Ok(())
     }
@@ -205,20 +206,21 @@ impl Hub {
         check_opening(hello.version, &hello.namespace, namespace)?;
         let own = self.identity.public_key();
         let transcript = Transcript::socket(namespace, (&hello.key, &hello.nonce), (&own, &nonce));
-        let proof = (&hello.key, &hello.mac, &hello.signature);
-        let hub = transcript.check(Role::Initiator, &self.mesh_key, &*self.identity, proof)?;
+        let proof = (&hello.key, &*hello.macs, &hello.signature);
+        let ring = (&self.keyring, self.now.mono);
+        let (hub, key) = transcript.check(Role::Initiator, ring, &*self.identity, proof)?;
         if hub == self.id {
             return Err(HandshakeError::Myself);
         }
         if hub != peer {
             return Err(HandshakeError::Id);
         }
-        let (mac, signature) = transcript.prove(Role::Responder, &self.mesh_key, &*self.identity);
-        let welcome = Welcome { seen_as: remote.to_canonical(), mac, signature };
+        let (macs, signature) = transcript.prove(Role::Responder, std::iter::once(&key), &*self.identity);
+        let welcome = Welcome { seen_as: remote.to_canonical(), macs, signature };
         self.send_text(conn, reply::handshake("mesh-welcome", &welcome, self.now));
         self.joining.handshakes.remove(&conn);
         self.learn_own_url(&hello.dialled);
-        let (theirs, ours) = transcript.frame_keys(&self.mesh_key);
+        let (theirs, ours) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         let via = format!("its WebSocket from {}", remote.to_canonical());
         self.link_up(conn, hub, Transport::Socket { dialled_here: false, fallback: false }, framing, &via);
@@ -233,13 +235,14 @@ impl Hub {
         data: &str,
     ) -> Result<(), HandshakeError> {
         let welcome: Welcome = serde_json::from_str(data).map_err(|_| HandshakeError::Manners)?;
-        let proof = (theirs, &welcome.mac, &welcome.signature);
-        let hub = transcript.check(Role::Responder, &self.mesh_key, &*self.identity, proof)?;
+        let proof = (theirs, &*welcome.macs, &welcome.signature);
+        let ring = (&self.keyring, self.now.mono);
+        let (hub, key) = transcript.check(Role::Responder, ring, &*self.identity, proof)?;
         let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) else {
             return Ok(());
         };
         self.learn_own_url(&own_url(welcome.seen_as, self.settings.port));
-        let (ours, theirs) = transcript.frame_keys(&self.mesh_key);
+        let (ours, theirs) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         let fallback = matches!(target.purpose, Purpose::Fallback(_));
         if target.purpose == Purpose::Bootstrap {

@@ -44,6 +44,7 @@ use crate::event::Event;
 use crate::id::Id;
 use crate::io::{ClosedBy, ConnId, Input, Output};
 use crate::mesh::identity::{Identity, MeshKey, hub_id};
+use crate::mesh::keyring::Keyring;
 use crate::settings::Settings;
 use crate::time::{Now, Time};
 
@@ -62,7 +63,7 @@ pub struct Hub {
     settings: Settings,
     id: Id,
     identity: Arc<dyn Identity>,
-    mesh_key: MeshKey,
+    keyring: Keyring,
     rng: ChaCha8Rng,
     started: Now,
     /// The moment of the input that is being handled.
@@ -121,7 +122,7 @@ impl Hub {
             presence: presence::Presence::default(),
             relay: relay::Relay::default(),
             identity,
-            mesh_key: key,
+            keyring: Keyring::new(key),
             settings,
         }
     }

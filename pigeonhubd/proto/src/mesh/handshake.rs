@@ -17,13 +17,42 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::identity::{Identity, MeshKey, PublicKey, SignatureBytes, hub_id};
+use super::keyring::Keyring;
 use crate::id::Id;
+use crate::time::Time;
 
 /// The version of the mesh protocol.
 pub const MESH_VERSION: u32 = 1;
 
+/// Proofs of mesh keys that one hub may offer.
+pub const MAX_MACS: usize = 2;
+
 /// Fresh random bytes.
 pub type Nonce = [u8; 32];
+
+/// An HMAC under a mesh key: hexadecimal digits in JSON, bytes elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub [u8; 32]);
+
+impl Serialize for Mac {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            hex::serialize(&self.0, serializer)
+        } else {
+            self.0.serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Mac {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = match deserializer.is_human_readable() {
+            true => hex::deserialize(deserializer)?,
+            false => Deserialize::deserialize(deserializer)?,
+        };
+        Ok(Self(bytes))
+    }
+}
 
 /// The accepting hub's opening, in the `connected` message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +86,8 @@ pub struct Hello {
     pub dialled: String,
     /// The port it listens on itself.
     pub port: u16,
-    /// HMAC under the mesh key.
-    #[serde(with = "hex")]
-    pub mac: [u8; 32],
+    /// One under each mesh key that the prover accepts, at most [`MAX_MACS`].
+    pub macs: Vec<Mac>,
     /// Ed25519.
     #[serde(with = "hex")]
     pub signature: SignatureBytes,
@@ -70,9 +98,8 @@ pub struct Hello {
 pub struct Welcome {
     /// The address from which the accepting hub sees the dialling one.
     pub seen_as: std::net::IpAddr,
-    /// HMAC under the mesh key.
-    #[serde(with = "hex")]
-    pub mac: [u8; 32],
+    /// One under each mesh key that the prover accepts, at most [`MAX_MACS`].
+    pub macs: Vec<Mac>,
     /// Ed25519.
     #[serde(with = "hex")]
     pub signature: SignatureBytes,
@@ -83,20 +110,20 @@ pub struct Welcome {
 pub struct Proof {
     /// The prover's public key.
     pub key: PublicKey,
-    /// HMAC under the mesh key.
-    pub mac: [u8; 32],
+    /// As in [`Hello`].
+    pub macs: Vec<Mac>,
     /// Ed25519, in two halves: serde knows arrays of up to 32.
     halves: [[u8; 32]; 2],
 }
 
 impl Proof {
     /// Of its parts.
-    pub fn new(key: PublicKey, mac: [u8; 32], signature: &SignatureBytes) -> Self {
+    pub fn new(key: PublicKey, macs: Vec<Mac>, signature: &SignatureBytes) -> Self {
         let mut halves = [[0; 32]; 2];
         for (half, bytes) in halves.iter_mut().zip(signature.chunks(32)) {
             half.copy_from_slice(bytes);
         }
-        Self { key, mac, halves }
+        Self { key, macs, halves }
     }
 
     /// The signature, whole.
@@ -207,29 +234,33 @@ impl Transcript {
         text
     }
 
-    /// This hub's proof in that role.
-    pub fn prove(&self, role: Role, key: &MeshKey, identity: &dyn Identity) -> ([u8; 32], SignatureBytes) {
+    /// This hub's proof in that role, of each of `keys`.
+    pub fn prove<'a>(
+        &self,
+        role: Role,
+        keys: impl Iterator<Item = &'a MeshKey>,
+        identity: &dyn Identity,
+    ) -> (Vec<Mac>, SignatureBytes) {
         let text = self.text(role);
-        (key.mac(&text), identity.sign(&text))
+        (keys.take(MAX_MACS).map(|key| Mac(key.mac(&text))).collect(), identity.sign(&text))
     }
 
-    /// Checks the far end's proof in its role.
+    /// Checks the far end's proof in its role. The mesh key is the one that it
+    /// proved, of those that `ring` accepts.
     pub fn check(
         &self,
         role: Role,
-        key: &MeshKey,
+        (ring, now): (&Keyring, Time),
         identity: &dyn Identity,
-        theirs: (&PublicKey, &[u8; 32], &SignatureBytes),
-    ) -> Result<Id, HandshakeError> {
+        (public, macs, signature): (&PublicKey, &[Mac], &SignatureBytes),
+    ) -> Result<(Id, MeshKey), HandshakeError> {
         let text = self.text(role);
-        let (public, mac, signature) = theirs;
-        if !key.check(&text, mac) {
-            return Err(HandshakeError::Key);
-        }
+        let proves = |key: &&MeshKey| macs.iter().take(MAX_MACS).any(|mac| key.check(&text, &mac.0));
+        let key = ring.accepted(now).find(proves).ok_or(HandshakeError::Key)?;
         if !identity.verify(public, &text, signature) {
             return Err(HandshakeError::Signature);
         }
-        Ok(hub_id(public))
+        Ok((hub_id(public), key.clone()))
     }
 
     /// Keys for the frames of a WebSocket: those of the initiator, then those

@@ -66,7 +66,7 @@ impl Identity for HubKey {
 }
 
 /// The secret that all hubs of a mesh share.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MeshKey([u8; 32]);
 
 /// The fewest bytes a mesh key is made of.

@@ -3,6 +3,7 @@
 pub mod frame;
 pub mod handshake;
 pub mod identity;
+pub mod keyring;
 pub mod record;
 pub mod records;
 pub mod routes;
