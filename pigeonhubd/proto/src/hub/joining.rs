@@ -67,7 +67,7 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct Joining {
     handshakes: BTreeMap<ConnId, Handshake>,
-    bootstraps: bootstrap::Bootstraps,
+    pub(super) bootstraps: bootstrap::Bootstraps,
 }
 
 impl Joining {
@@ -300,11 +300,11 @@ impl Hub {
 
     /// A dialled hub greets like an older one.
     fn met_old_hub(&mut self, conn: ConnId, remote: Option<IpAddr>) -> Result<(), HandshakeError> {
-        if !remote.is_some_and(|remote| self.is_legacy_address(remote)) {
+        let Some(remote) = remote.filter(|remote| self.is_legacy_address(*remote)) else {
             return Err(HandshakeError::Old);
-        }
+        };
         if let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) {
-            self.legacy_dialled(conn, &target);
+            self.legacy_dialled(conn, &target, remote);
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ pub(super) struct Legacy {
     /// Its id; unknown while only its URL is.
     pub(super) hub: Option<Id>,
     pub(super) name: String,
+    pub(super) remote: IpAddr,
     pub(super) heard_at: Time,
     pub(super) connected_at: u64,
     peers: usize,
@@ -40,23 +41,23 @@ impl Hub {
 
     /// A client from a listed address announced itself as a hub.
     pub(super) fn adopt_legacy(&mut self, conn: ConnId, peer: Spelled) {
-        self.take_session(conn);
-        self.legacy_up(conn, Some(peer.id), peer.to_string());
+        let Some(session) = self.take_session(conn) else { return };
+        self.legacy_up(conn, Some(peer.id), peer.to_string(), session.remote);
     }
 
     /// A dialled hub at a listed address turned out to be an older one.
-    pub(super) fn legacy_dialled(&mut self, conn: ConnId, target: &Target) {
+    pub(super) fn legacy_dialled(&mut self, conn: ConnId, target: &Target, remote: IpAddr) {
         let announce =
             reply::hub_announce(&self.settings.namespace, self.settings.port, &self.settings.host, self.now);
         self.send_text(conn, announce);
         // It does not tell its id; the URL has to do.
-        self.legacy_up(conn, None, target.url.clone());
+        self.legacy_up(conn, None, target.url.clone(), remote);
         self.bootstrap_up_legacy(&target.url, conn);
     }
 
-    fn legacy_up(&mut self, conn: ConnId, hub: Option<Id>, name: String) {
+    fn legacy_up(&mut self, conn: ConnId, hub: Option<Id>, name: String, remote: IpAddr) {
         let (heard_at, connected_at) = (self.now.mono, self.now.unix_ms);
-        self.legacies.insert(conn, Legacy { hub, name, heard_at, connected_at, peers: 0 });
+        self.legacies.insert(conn, Legacy { hub, name, remote, heard_at, connected_at, peers: 0 });
         if let Some(hub_id) = hub {
             self.event(Event::HubRegistered { hub_id });
         }

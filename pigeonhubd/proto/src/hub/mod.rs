@@ -14,6 +14,7 @@
 //! | `presence` | which peers are at which hub |
 //! | `relay` | signals that cross hubs |
 //! | `legacy` | older hubs |
+//! | `reload` | new settings |
 //! | `report` | what `pigeonctl` and `/health` show |
 
 mod channels;
@@ -25,6 +26,7 @@ mod legacy;
 mod links;
 mod presence;
 mod relay;
+mod reload;
 mod report;
 mod sessions;
 mod settle;

@@ -47,6 +47,17 @@ enum State {
     Myself,
 }
 
+impl Bootstrap {
+    fn new(url: &str, at: Time) -> Self {
+        Self { url: url.to_owned(), state: State::Waiting(at), hub: None, failures: 0, answered: false }
+    }
+}
+
+/// The bootstraps that are to be dialled.
+fn urls(settings: &Settings) -> &[String] {
+    if settings.auto_connect { &settings.bootstrap_hubs } else { &[] }
+}
+
 /// When a vanished hub is dialled next.
 #[derive(Debug)]
 struct Vanished {
@@ -56,22 +67,28 @@ struct Vanished {
 
 /// All that is dialled to join the mesh or to make it whole.
 #[derive(Debug)]
-pub(super) struct Bootstraps {
+pub(in crate::hub) struct Bootstraps {
     list: Vec<Bootstrap>,
     vanished: BTreeMap<Id, Vanished>,
 }
 
 impl Bootstraps {
     pub(super) fn new(settings: &Settings) -> Self {
-        let urls = if settings.auto_connect { settings.bootstrap_hubs.as_slice() } else { &[] };
-        let list = urls.iter().map(|url| Bootstrap {
-            url: url.clone(),
-            state: State::Waiting(Time::default()),
-            hub: None,
-            failures: 0,
-            answered: false,
-        });
+        let list = urls(settings).iter().map(|url| Bootstrap::new(url, Time::default()));
         Self { list: list.collect(), vanished: BTreeMap::new() }
+    }
+
+    /// Takes another list; those that stay keep their state.
+    pub(in crate::hub) fn reconfigure(&mut self, settings: &Settings, now: Time) {
+        let mut before = std::mem::take(&mut self.list);
+        self.list = urls(settings)
+            .iter()
+            .map(|url| match before.iter().position(|bootstrap| bootstrap.url == *url) {
+                Some(at) => before.swap_remove(at),
+                // The mesh's readiness does not wait for those that come later.
+                None => Bootstrap { answered: true, ..Bootstrap::new(url, now) },
+            })
+            .collect();
     }
 
     fn by_url(&mut self, url: &str) -> Option<&mut Bootstrap> {
