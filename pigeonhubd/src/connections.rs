@@ -1,9 +1,11 @@
 //! What the driver knows of each connection, and how it sends on it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pigeonhub_proto::config::Host;
 use pigeonhub_proto::io::{ConnId, Output};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -32,18 +34,22 @@ pub struct Connections {
     open: HashMap<ConnId, Connection>,
     dialler: Dialler,
     dials: JoinSet<()>,
+    host: Host,
     channels: ChannelConfig,
     channel_events: mpsc::Sender<ChannelEvent>,
 }
 
 impl Connections {
-    /// None yet. Channels report to `channel_events`.
+    /// None yet. Channels use the addresses that `host` stands for, and report
+    /// to `channel_events`.
     pub fn new(
         dialler: Dialler,
+        host: Host,
         channels: ChannelConfig,
         channel_events: mpsc::Sender<ChannelEvent>,
     ) -> Self {
-        Self { open: HashMap::new(), dialler, dials: JoinSet::new(), channels, channel_events }
+        let (open, dials) = (HashMap::new(), JoinSet::new());
+        Self { open, dialler, dials, host, channels, channel_events }
     }
 
     /// An accepted WebSocket.
@@ -91,8 +97,21 @@ impl Connections {
         }
     }
 
-    /// Waits for the dialled sessions to end.
-    pub async fn ended(&mut self) {
+    /// Closes every data channel, and waits until what was said last on them is
+    /// sent; then waits for the dialled sessions to end.
+    pub async fn end(mut self, channel_events: &mut mpsc::Receiver<ChannelEvent>) {
+        self.open.retain(|_, connection| {
+            let channel = !matches!(connection, Connection::WebSocket(_));
+            *connection = Connection::Closing;
+            channel
+        });
+        while !self.open.is_empty() {
+            match channel_events.recv().await {
+                Some(ChannelEvent::Closed { conn, .. }) => self.closed(conn),
+                Some(_) => {}
+                None => break,
+            }
+        }
         while self.dials.join_next().await.is_some() {}
     }
 
@@ -151,7 +170,25 @@ impl Connections {
     }
 
     fn start_channel(&mut self, conn: ConnId, offer: Option<String>) {
+        // Anew for each channel: a machine's addresses come and go.
+        self.channels.addresses = addresses(self.host);
         let handle = channel::start(conn, offer, &self.channels, self.channel_events.clone());
         self.open.insert(conn, Connection::Channel(handle));
     }
+}
+
+/// The addresses of this machine that `host` stands for.
+fn addresses(host: Host) -> Vec<IpAddr> {
+    let found = match host {
+        Host::Address(address) => channel::local_addresses(Some(address)),
+        Host::Any => channel::local_addresses(None),
+        Host::Localhost => channel::local_addresses(None).map(|mut all| {
+            all.retain(IpAddr::is_loopback);
+            all
+        }),
+    };
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%error, "this machine's addresses are unknown; no data channel can open");
+        Vec::new()
+    })
 }

@@ -1,11 +1,11 @@
 //! A whole hub: everything that runs, put together and taken apart again.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use pigeonhub_proto::config::{Config, Host};
+use pigeonhub_proto::config::Config;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::paths::Surroundings;
@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use crate::channel::{ChannelConfig, IceServer, local_addresses};
+use crate::channel::{ChannelConfig, IceServer};
 use crate::connections::{CHANNEL_QUEUE, Connections};
 use crate::control::{self, ControlError};
 use crate::dial::Dialler;
@@ -94,10 +94,14 @@ impl Daemon {
         let clock = Clock::start();
         let hub = Hub::new(config.settings(), Arc::new(hub_key), mesh_key, rand::random(), clock.now());
         let hub_id = hub.id();
+        info!(%hub_id, "pigeonhubd {}", env!("CARGO_PKG_VERSION"));
+        for address in &addresses {
+            info!(%address, "listening");
+        }
         let (edge, intake) = Edge::new();
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
         let dialler = Dialler::new(edge.clone(), config.listen.max_message_size);
-        let connections = Connections::new(dialler, channels(config), channel_events);
+        let connections = Connections::new(dialler, config.listen.host, channels(config), channel_events);
         let (drain, draining) = watch::channel(false);
         let (ready_sender, ready) = watch::channel(false);
         let driver = Driver::new(hub, clock, intake, connections, channel_intake, ready_sender);
@@ -169,10 +173,6 @@ pub async fn run(config: &Config, around: &Surroundings) -> Result<(), DaemonErr
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let in_mesh = config.hub.enabled;
     let mut daemon = Daemon::start(config, around)?;
-    info!(hub_id = %daemon.hub_id(), "pigeonhubd {}", env!("CARGO_PKG_VERSION"));
-    for address in daemon.addresses() {
-        info!(%address, "listening");
-    }
     let mut ready = daemon.ready();
     let mut notified = false;
     loop {
@@ -215,24 +215,12 @@ fn site(config: &Config, edge: Edge) -> Site {
 }
 
 fn channels(config: &Config) -> ChannelConfig {
-    let addresses = match config.listen.host {
-        Host::Address(address) => local_addresses(Some(address)),
-        Host::Any => local_addresses(None),
-        Host::Localhost => local_addresses(None).map(|mut all| {
-            all.retain(IpAddr::is_loopback);
-            all
-        }),
-    };
-    let addresses = addresses.unwrap_or_else(|error| {
-        warn!(%error, "this machine's addresses are unknown; links use WebSockets");
-        Vec::new()
-    });
     let ice_servers = config.mesh.ice_servers.iter().map(|server| IceServer {
         urls: server.urls.clone(),
         username: server.username.clone(),
         credential: server.credential.clone(),
     });
-    ChannelConfig { addresses, ice_servers: ice_servers.collect(), ..ChannelConfig::default() }
+    ChannelConfig { ice_servers: ice_servers.collect(), ..ChannelConfig::default() }
 }
 
 /// Allows this process as many open files as its hard limit says: each

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use pigeonhub_proto::control::{Answer, Command};
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode};
 use pigeonhub_proto::event::Event;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::io::{Input, Output};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::channel::ChannelEvent;
 use crate::connections::Connections;
-use crate::edge::{EdgeEvent, Intake, Query};
+use crate::edge::{EdgeEvent, Intake, Query, Refusal};
 use crate::logging::EventLog;
 
 /// Events handled before anything else gets its turn.
@@ -76,7 +76,7 @@ impl Driver {
     }
 
     /// Runs until the hub is drained, which begins when `drain` turns true.
-    /// Then waits for the sessions that this hub dialled.
+    /// Then waits for the connections that this hub asked for.
     pub async fn run(mut self, mut drain: watch::Receiver<bool>) {
         let mut events = Vec::with_capacity(BATCH);
         let mut messages = Vec::with_capacity(BATCH);
@@ -107,7 +107,7 @@ impl Driver {
         }
         // What is still said to the driver is for nobody, and waits for nobody.
         drop(self.intake);
-        self.connections.ended().await;
+        self.connections.end(&mut self.channel_events).await;
     }
 
     /// One input, then everything that the hub wants done because of it.
@@ -170,10 +170,15 @@ impl Driver {
 
     fn answer(&self, query: Query) {
         let now = self.clock.now();
+        let refuse = |code, text: String| Err(Refusal { code, text });
         let answer = match query.command {
-            Command::Status => Answer::Status(Box::new(self.hub.status(now))),
-            Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
-            Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
+            Command::Status => Ok(Answer::Status(Box::new(self.hub.status(now)))),
+            Command::Hubs => Ok(Answer::Hubs(self.hub.hubs(now))),
+            Command::Peers { network } => Ok(Answer::Peers(self.hub.peers(network.as_deref()))),
+            Command::Networks => Ok(Answer::Networks(self.hub.networks())),
+            Command::Links => Ok(Answer::Links(self.hub.links(now))),
+            Command::Topology => Ok(Answer::Topology(self.hub.topology())),
+            _ => refuse(ControlErrorCode::BadRequest, String::from("this hub does not know that command")),
         };
         // Whoever asked may have hung up meanwhile.
         let _ = query.reply.send(answer);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use pigeonhub_proto::config::Host;
 use pigeonhub_proto::io::{ClosedBy, Output};
 use pigeonhubd::channel::ChannelConfig;
 use pigeonhubd::connections::Connections;
@@ -17,7 +18,8 @@ use crate::ground::{Ground, LIMIT, send};
 
 fn connections(ground: &Ground) -> Connections {
     let (events, _) = mpsc::channel(1);
-    Connections::new(Dialler::new(ground.edge.clone(), LIMIT), ChannelConfig::default(), events)
+    let dialler = Dialler::new(ground.edge.clone(), LIMIT);
+    Connections::new(dialler, Host::Localhost, ChannelConfig::default(), events)
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
 mod control;
+mod daemon;
 mod dial;
 mod ground;
 mod http;
