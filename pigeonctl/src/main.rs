@@ -78,6 +78,7 @@ fn run(cli: Cli) -> Result<(), CallError> {
         (Answer::Status(status), false) => show::status(&mut out, status),
         (Answer::Hubs(hubs), false) => show::hubs(&mut out, hubs),
         (Answer::Peers(peers), false) => show::peers(&mut out, peers),
+        (answer, false) => show::json(&mut out, answer),
     }
     .map_err(CallError::Output)
 }

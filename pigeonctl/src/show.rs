@@ -12,6 +12,7 @@ pub(crate) fn json(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
         Answer::Status(status) => line(out, status),
         Answer::Hubs(hubs) => hubs.iter().try_for_each(|hub| line(out, hub)),
         Answer::Peers(peers) => peers.iter().try_for_each(|peer| line(out, peer)),
+        other => line(out, other),
     }
 }
 

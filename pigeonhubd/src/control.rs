@@ -11,7 +11,7 @@ use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
-use pigeonhub_proto::control::{CONTROL_VERSION, ControlRequest, ControlResponse};
+use pigeonhub_proto::control::{CONTROL_VERSION, ControlErrorCode, ControlRequest, ControlResponse};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Semaphore;
@@ -168,8 +168,10 @@ async fn answer(line: &[u8], edge: &Edge) -> ControlResponse {
         Err(fault) => return *fault,
     };
     match edge.ask(request.command).await {
-        Ok(answer) => ControlResponse { v: CONTROL_VERSION, id: request.id, ok: Some(answer), error: None },
-        Err(fault) => error(request.id, fault.to_string()),
+        Ok(answer) => {
+            ControlResponse { v: CONTROL_VERSION, id: request.id, ok: Some(answer), error: None, code: None }
+        }
+        Err(fault) => ControlResponse { code: Some(fault.code()), ..error(request.id, fault.to_string()) },
     }
 }
 
@@ -197,5 +199,6 @@ fn parse(line: &[u8]) -> Result<ControlRequest, Box<ControlResponse>> {
 }
 
 fn error(id: u64, what: String) -> ControlResponse {
-    ControlResponse { v: CONTROL_VERSION, id, ok: None, error: Some(what) }
+    let code = Some(ControlErrorCode::BadRequest);
+    ControlResponse { v: CONTROL_VERSION, id, ok: None, error: Some(what), code }
 }

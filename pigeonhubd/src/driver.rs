@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use pigeonhub_proto::control::{Answer, Command};
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode};
 use pigeonhub_proto::event::Event;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::io::{Input, Output};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::channel::ChannelEvent;
 use crate::connections::Connections;
-use crate::edge::{EdgeEvent, Intake, Query};
+use crate::edge::{EdgeEvent, Intake, Query, Refusal};
 use crate::logging::EventLog;
 
 /// Events handled before anything else gets its turn.
@@ -170,10 +170,15 @@ impl Driver {
 
     fn answer(&self, query: Query) {
         let now = self.clock.now();
+        let refuse = |code, text: String| Err(Refusal { code, text });
         let answer = match query.command {
-            Command::Status => Answer::Status(Box::new(self.hub.status(now))),
-            Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
-            Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
+            Command::Status => Ok(Answer::Status(Box::new(self.hub.status(now)))),
+            Command::Hubs => Ok(Answer::Hubs(self.hub.hubs(now))),
+            Command::Peers { network } => Ok(Answer::Peers(self.hub.peers(network.as_deref()))),
+            Command::Networks => Ok(Answer::Networks(self.hub.networks())),
+            Command::Links => Ok(Answer::Links(self.hub.links(now))),
+            Command::Topology => Ok(Answer::Topology(self.hub.topology())),
+            _ => refuse(ControlErrorCode::BadRequest, String::from("this hub does not know that command")),
         };
         // Whoever asked may have hung up meanwhile.
         let _ = query.reply.send(answer);

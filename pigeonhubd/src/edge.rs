@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pigeonhub_proto::control::{Answer, Command};
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode};
 use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -60,18 +60,41 @@ pub struct Query {
     /// What is asked.
     pub command: Command,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Answer>,
+    pub reply: oneshot::Sender<Result<Answer, Refusal>>,
+}
+
+/// Why the hub refuses to answer; the text is for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// What kind of error it is.
+    pub code: ControlErrorCode,
+    /// What is wrong, and what would be right.
+    pub text: String,
 }
 
 /// Why a question has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
+    /// The hub says no.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Too many questions, or the driver did not get to it in [`QUERY_TIMEOUT`].
     #[error("the hub is too busy to answer; try again")]
     Busy,
     /// The driver is gone.
     #[error("the hub is shutting down")]
     Gone,
+}
+
+impl AskError {
+    /// What kind of error it is.
+    pub fn code(&self) -> ControlErrorCode {
+        match self {
+            Self::Refused(refusal) => refusal.code,
+            Self::Busy | Self::Gone => ControlErrorCode::Busy,
+        }
+    }
 }
 
 /// The edge's end of the channels to the driver. Cheap to clone.
@@ -147,7 +170,7 @@ impl Edge {
             mpsc::error::TrySendError::Closed(_) => AskError::Gone,
         })?;
         match tokio::time::timeout(QUERY_TIMEOUT, answer).await {
-            Ok(answer) => answer.map_err(|_| AskError::Gone),
+            Ok(answer) => Ok(answer.map_err(|_| AskError::Gone)??),
             Err(_) => Err(AskError::Busy),
         }
     }

@@ -25,7 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::edge::{AskError, Edge, EdgeEvent};
+use crate::edge::{Edge, EdgeEvent};
 use crate::handshake;
 use crate::outbox::Outbox;
 use crate::session::{self, Session};
@@ -163,10 +163,9 @@ async fn page(path: &str, site: &Site) -> Response<Body> {
     match answer {
         Ok(Answer::Status(status)) => json(&health(&status, site)),
         Ok(Answer::Hubs(hubs)) => json(&hub_list(&hubs, site)),
-        Ok(Answer::Peers(_)) | Err(AskError::Gone) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, &AskError::Gone.to_string())
-        }
-        Err(AskError::Busy) => text(StatusCode::SERVICE_UNAVAILABLE, &AskError::Busy.to_string()),
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
+        // The driver answers what it was asked.
+        Ok(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the hub gave another answer than it was asked for"),
     }
 }
 

@@ -91,6 +91,149 @@ pub struct PeerInfo {
     pub announced_at: u64,
 }
 
+/// One line of `networks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkInfo {
+    pub network: String,
+    /// Peers connected here.
+    pub local_peers: usize,
+    /// Peers of other hubs, as far as they are known here.
+    pub remote_peers: usize,
+    /// Other hubs that serve it.
+    pub hubs: usize,
+}
+
+/// One line of `links`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkInfo {
+    /// The number of its connection in this hub.
+    pub conn: u64,
+    /// The hub at the other end; none for an older hub that was dialled.
+    pub hub_id: Option<Id>,
+    /// `p2p`, `ws` or `legacy`.
+    pub transport: String,
+    /// A WebSocket in place of a data channel that does not open.
+    pub fallback: bool,
+    /// The topology wants a data channel to that hub.
+    pub wanted: bool,
+    /// Seconds since it opened.
+    pub age: u64,
+    /// Milliseconds since anything came over it.
+    pub silence_ms: u64,
+    /// Smoothed round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Bytes of messages sent and received.
+    #[serde(default)]
+    pub bytes_sent: u64,
+    #[serde(default)]
+    pub bytes_received: u64,
+    /// Own and far address: of the WebSocket, or of the ICE candidate pair with its types.
+    #[serde(default)]
+    pub local_address: Option<String>,
+    #[serde(default)]
+    pub remote_address: Option<String>,
+}
+
+/// `topology`: the whole mesh, as this hub sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Topology {
+    pub hubs: Vec<TopologyHub>,
+    pub links: Vec<TopologyLink>,
+}
+
+/// A hub of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyHub {
+    pub hub_id: Id,
+    pub own: bool,
+    pub reachable: bool,
+    pub ready: bool,
+    pub draining: bool,
+    /// Its first URL, if it knows any.
+    pub url: Option<String>,
+}
+
+/// A link of the mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyLink {
+    /// The smaller id.
+    pub a: Id,
+    /// The larger id.
+    pub b: Id,
+    pub p2p: bool,
+    /// Both ends list it; else it is just opening or closing.
+    pub counted: bool,
+}
+
+/// `route`: which way a signal to a peer, or a message to a hub, would take now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteInfo {
+    /// The peer asked for; none if a hub was.
+    pub peer_id: Option<String>,
+    /// The peer's network.
+    pub network: Option<String>,
+    /// The hub where it ends.
+    pub hub_id: Id,
+    /// The hubs on the way, this one first; empty while no path is known.
+    pub path: Vec<Id>,
+    /// In words: why that way.
+    pub why: String,
+}
+
+/// One answer to a probe, from one hub on the way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeHop {
+    /// The hub that answers.
+    pub hub_id: Id,
+    /// Links from here to it.
+    pub hop: u8,
+    /// There and back, in microseconds.
+    pub rtt_us: u64,
+    /// It is the one that was probed.
+    pub last: bool,
+}
+
+/// `config`: one key of the configuration in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigValue {
+    pub key: String,
+    /// As TOML.
+    pub value: String,
+    /// `default`, `FILE:LINE`, `$VARIABLE` or `--flag`.
+    pub origin: String,
+}
+
+/// `reload`: what a reload changed, or would change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    pub changed: Vec<ConfigChange>,
+    /// The mesh key is another one; the one before is accepted for a day.
+    pub mesh_key_changed: bool,
+}
+
+/// One key that has another value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigChange {
+    pub key: String,
+    pub old: String,
+    pub new: String,
+    /// It takes effect only with a restart.
+    pub needs_restart: bool,
+}
+
+/// One event, as it is kept and followed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventInfo {
+    /// Counts the events of this run of the hub, from 1.
+    pub number: u64,
+    /// Milliseconds since the Unix epoch.
+    pub at: u64,
+    /// The event's name, such as `hubMeshReady`.
+    pub event: String,
+    /// What it is about, by name.
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlRequest {
@@ -103,7 +246,7 @@ pub struct ControlRequest {
     pub command: Command,
 }
 
-/// What is asked.
+/// What is asked. An `id` is a peer's or hub's, whole or its unambiguous beginning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "kebab-case")]
 pub enum Command {
@@ -114,6 +257,64 @@ pub enum Command {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         network: Option<String>,
     },
+    /// One peer, in each of its networks.
+    Peer {
+        id: String,
+    },
+    Networks,
+    Links,
+    Topology,
+    Route {
+        id: String,
+    },
+    /// A live probe, answered by every hub on the way.
+    Trace {
+        id: String,
+    },
+    /// The configuration in force.
+    Config,
+    /// The last events, and with `follow` those to come, one response each.
+    Events {
+        /// Only those after this number.
+        #[serde(default)]
+        since: u64,
+        /// Only these names; all if empty.
+        #[serde(default)]
+        types: Vec<String>,
+        #[serde(default)]
+        follow: bool,
+    },
+    /// All figures, in OpenMetrics text.
+    Metrics,
+    Reload {
+        /// Only tell what would change.
+        #[serde(default)]
+        dry_run: bool,
+    },
+    Drain,
+    Undrain,
+    /// Closes a client's connection.
+    Disconnect {
+        id: String,
+    },
+    LogLevel {
+        level: String,
+        /// After so many seconds the configured level is back; never if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+}
+
+impl Command {
+    /// Whether it changes anything: then it is for root, the hub's own user and
+    /// `control.admins` alone, and logged.
+    pub fn changes(&self) -> bool {
+        match self {
+            Self::Reload { dry_run } => !dry_run,
+            Self::Drain | Self::Undrain | Self::Disconnect { .. } | Self::LogLevel { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// A response: exactly one of `ok` and `error`.
@@ -125,6 +326,27 @@ pub struct ControlResponse {
     pub ok: Option<Answer>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What kind of error it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<ControlErrorCode>,
+}
+
+/// The kinds of errors, which `pigeonctl` turns into exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ControlErrorCode {
+    /// The request is not one.
+    BadRequest,
+    /// The caller may not do that.
+    NotPermitted,
+    /// No peer or hub of that id, or more than one.
+    NotFound,
+    /// The new configuration is wrong; the old one stays in force.
+    ConfigRejected,
+    /// The hub did not answer, or the probed hub did not.
+    TimedOut,
+    /// Too many callers or questions; try again.
+    Busy,
 }
 
 /// What is answered.
@@ -134,4 +356,15 @@ pub enum Answer {
     Status(Box<Status>),
     Hubs(Vec<HubInfo>),
     Peers(Vec<PeerInfo>),
+    Networks(Vec<NetworkInfo>),
+    Links(Vec<LinkInfo>),
+    Topology(Topology),
+    Route(RouteInfo),
+    Trace(Vec<ProbeHop>),
+    Config(Vec<ConfigValue>),
+    Events(Vec<EventInfo>),
+    Metrics(String),
+    Reload(ReloadReport),
+    /// It is done; in words, what.
+    Done(String),
 }

@@ -20,7 +20,7 @@ fn start(folder: &Path) -> JoinSet<()> {
     tasks.spawn(serve(bind(folder).unwrap(), edge));
     tasks.spawn(async move {
         while let Some(query) = queries.recv().await {
-            let _ = query.reply.send(answer(&query.command));
+            let _ = query.reply.send(Ok(answer(&query.command)));
         }
     });
     tasks

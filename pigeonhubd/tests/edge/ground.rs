@@ -58,7 +58,7 @@ impl Ground {
         let serving = tokio::spawn(listener::serve(listeners, Arc::new(site), max_connections, stopping));
         let answering = tokio::spawn(async move {
             while let Some(query) = queries.recv().await {
-                let _ = query.reply.send(answer(&query.command));
+                let _ = query.reply.send(Ok(answer(&query.command)));
             }
         });
         Self { address, events, edge, _stop: stop, serving, answering }
@@ -189,6 +189,7 @@ pub(crate) fn answer(command: &Command) -> Answer {
             local: true,
             announced_at: 1,
         }]),
+        other => panic!("no test asks for {other:?}"),
     }
 }
 

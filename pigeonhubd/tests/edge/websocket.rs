@@ -110,6 +110,7 @@ async fn the_largest_message_passes_and_one_byte_more_is_1009() {
         }
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer).await.unwrap();
+        drop(tcp);
         let told = String::from_utf8_lossy(&answer).into_owned();
         assert_eq!((answer[0], &answer[2..4]), (0x88, &1009u16.to_be_bytes()[..]), "{told}");
         assert!(told.contains(&LIMIT.to_string()), "{told}");
@@ -139,6 +140,7 @@ async fn broken_frames_close_with_their_code() {
         tcp.write_all(&bytes).await.unwrap();
         let mut answer = Vec::new();
         tcp.read_to_end(&mut answer).await.unwrap();
+        drop(tcp);
         assert_eq!((answer[0], u16::from_be_bytes([answer[2], answer[3]])), (0x88, code), "{what}");
         assert!(matches!(ground.closed(conn).await, ClosedBy::Broken(_)), "{what}");
     }

@@ -265,6 +265,15 @@ impl Hub {
         self.attempt_failed(conn);
     }
 
+    /// A description or candidate may be lost: a channel under way begins
+    /// anew, at once and without blame.
+    pub(super) fn attempt_lost(&mut self, hub: &Id) {
+        if let Some(conn) = self.channels.with(hub) {
+            self.channels.attempts.remove(&conn);
+            self.close(conn, close::NORMAL, "the hubs' messages to each other start anew");
+        }
+    }
+
     /// The edge says that a channel is over before it was a link.
     pub(super) fn channel_over(&mut self, conn: ConnId, _reason: &str) {
         self.attempt_failed(conn);

@@ -39,7 +39,7 @@ pub(super) struct Link {
     pub(super) transport: Transport,
     framing: Framing,
     pub(super) opened_at: Time,
-    heard_at: Time,
+    pub(super) heard_at: Time,
     beat_at: Time,
     pub(super) rtt: Option<Duration>,
     /// Heartbeats in a row that told of other records than ours.

@@ -41,6 +41,8 @@ use std::time::Duration;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+pub use report::FindError;
+
 use crate::directory::Directory;
 use crate::event::Event;
 use crate::id::Id;

@@ -1,5 +1,9 @@
 //! What `pigeonctl` and `/health` show.
 
+mod mesh;
+
+pub use mesh::FindError;
+
 use super::Hub;
 use crate::control::{HubInfo, MeshState, PeerInfo, Status};
 use crate::directory::Home;

@@ -162,7 +162,7 @@ impl Hub {
         while let Some(event) = self.streams.by_hub.get_mut(&hub).and_then(|with| with.stream.poll_event()) {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
-                stream::Event::Restarted | stream::Event::Missed => self.presence_lost(hub),
+                stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
                 stream::Event::Acked(token) => self.signal_acked(token),
             }
         }
@@ -281,7 +281,13 @@ impl Hub {
             self.signal_lost(*token);
         }
         self.streams.touched.insert(hub);
+        self.stream_lost(hub);
+    }
+
+    /// What was on its way to or from a hub may be lost.
+    fn stream_lost(&mut self, hub: Id) {
         self.presence_lost(hub);
+        self.attempt_lost(&hub);
     }
 
     /// This hub counts as started anew: so do all its streams.
