@@ -34,11 +34,13 @@ impl Hub {
             let random = room / RANDOM_SHARE;
             let mut chosen = closest(peers, &id, room - random);
             for _ in 0..random {
-                // The first at or after a random point: close to uniform.
+                // The first at or after a random point that is not chosen yet: close to uniform.
                 let point = Id(self.rng.random());
-                chosen.extend(peers.range(point..).next().or_else(|| peers.iter().next()).map(|(id, _)| *id));
+                let mut others = peers.range(point..).chain(peers.range(..point)).map(|(other, _)| *other);
+                let other = others.find(|other| *other != id && !chosen.contains(other));
+                chosen.extend(other);
             }
-            chosen.iter().filter_map(|id| peers.get(id).copied()).filter(|other| *other != key).collect()
+            chosen.iter().filter_map(|id| peers.get(id).copied()).collect()
         };
         self.meet_all(key, &chosen, !small);
     }
