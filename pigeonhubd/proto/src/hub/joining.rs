@@ -273,6 +273,14 @@ impl Hub {
         self.handshake_over(conn, &reason);
     }
 
+    /// The far end closed a WebSocket for a fault of ours. If this hub had
+    /// dialled it and was greeting, the operator hears of it.
+    pub(super) fn turned_away(&mut self, conn: ConnId, reason: &str) {
+        let handshake = self.joining.handshakes.get(&conn);
+        let Some(target) = handshake.and_then(|handshake| handshake.target.as_ref()) else { return };
+        self.event(Event::HubRejected { hub: target.url.clone(), reason: format!("it says: {reason}") });
+    }
+
     /// A dial failed, or a WebSocket closed before it was a link.
     pub(super) fn handshake_over(&mut self, conn: ConnId, reason: &str) {
         let Some(handshake) = self.joining.handshakes.remove(&conn) else { return };

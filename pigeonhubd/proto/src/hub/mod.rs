@@ -231,6 +231,9 @@ impl Hub {
     }
 
     fn closed(&mut self, conn: ConnId, reason: &ClosedBy) {
+        if let ClosedBy::Remote { code: close::POLICY, reason } = reason {
+            self.turned_away(conn, reason);
+        }
         let text = match reason {
             ClosedBy::Remote { code, reason } if reason.is_empty() => {
                 format!("closed by the far end ({code})")
