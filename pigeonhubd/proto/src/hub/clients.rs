@@ -27,7 +27,7 @@ impl Hub {
             ClientKind::Announce => self.announce(conn, peer, &frame),
             ClientKind::Goodbye => self.goodbye(conn, peer.id, &frame),
             ClientKind::Ping => self.send_text(conn, reply::pong(peer, self.now)),
-            ClientKind::Pong | ClientKind::Cleanup => {}
+            ClientKind::Cleanup => {}
             ClientKind::Signal(kind) => self.signal(conn, peer, *kind, &frame),
             ClientKind::PeerDiscovered
             | ClientKind::PeerDisconnected
@@ -35,6 +35,7 @@ impl Hub {
             | ClientKind::MeshHello
             | ClientKind::MeshWelcome
             | ClientKind::Error
+            | ClientKind::Pong
             | ClientKind::Other(_) => self.unroutable(conn, text, &frame),
         }
     }
