@@ -85,8 +85,9 @@ fn text_that_is_no_message_is_answered_with_what_is_wrong() {
         ("{\"type\":\"teleport\"}", "teleport"),
         ("{\"type\":\"connected\"}", "connected"),
         ("{\"type\":\"pong\"}", "pong"),
-        ("{\"type\":\"announce\",\"networkName\":5}", "networkName"),
-        ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":5}", "targetPeerId"),
+        ("{\"type\":\"announce\",\"networkName\":5}", "string"),
+        ("{\"type\":\"announce\",\"networkName\":\"\"}", "networkName"),
+        ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":5}", "string"),
         ("{\"type\":\"offer\",\"data\":{}}", "targetPeerId"),
         ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":\"nobody\"}", "targetPeerId"),
     ] {
@@ -100,7 +101,7 @@ fn text_that_is_no_message_is_answered_with_what_is_wrong() {
 fn odd_network_names_and_types_are_only_text() {
     let mut scene = Scene::new();
     for (digits, network) in
-        ["__proto__", "constructor", "", "a\u{0}b", "\u{1F54A}", "../../etc"].iter().enumerate()
+        ["__proto__", "constructor", " ", "a\u{0}b", "\u{1F54A}", "../../etc"].iter().enumerate()
     {
         let (a, b) = (id(&format!("d{digits}")), id(&format!("e{digits}")));
         let mut first = Raw::join(&scene.hub, &a, network);
@@ -149,16 +150,15 @@ fn invalid_utf8_closes_with_1007() {
 
 /// A client has no business with binary messages; a hub would have asked for the mesh when it connected.
 #[test]
-fn a_binary_message_from_a_client_is_refused() {
+fn a_binary_message_from_a_client_is_answered_with_an_error() {
     let mut scene = Scene::new();
+    let mut stranger = scene.stranger();
     for bytes in [vec![], vec![0], vec![0xff; 4096], b"{\"type\":\"ping\"}".to_vec()] {
-        let mut stranger = scene.stranger();
+        stranger.settle();
         stranger.send(Message::binary(bytes));
-        assert!(
-            matches!(stranger.wait_closed(), Closed::With(1003 | 1008, _)),
-            "{:?}",
-            stranger.wait_closed()
-        );
+        let answers = stranger.settle();
+        let [error] = &answers[..] else { panic!("one answer, not {answers:?}") };
+        assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("bad-message")), "{error}");
     }
     scene.innocents_go_on();
 }
@@ -167,18 +167,25 @@ fn a_binary_message_from_a_client_is_refused() {
 fn deep_nesting_costs_nobody_anything() {
     let mut scene = Scene::new();
     let mut stranger = scene.stranger();
-    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-    answered_with_an_error(&mut stranger, &deep, "");
-    answered_with_an_error(&mut stranger, &format!("{{\"type\":{deep}}}"), "");
+    let deep = |levels| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let deepest = deep(100_000);
+    answered_with_an_error(&mut stranger, &deepest, "");
+    answered_with_an_error(&mut stranger, &format!("{{\"type\":{deepest}}}"), "");
     for opened in ["[", "{\"a\":"] {
         answered_with_an_error(&mut stranger, &opened.repeat(100_000), "");
     }
-    // As data it is either refused or passed on as it is.
+    // Data is the clients' own affair: it is passed on as it is.
+    let to = id("b2");
     stranger.send(Message::text(format!(
-        "{{\"type\":\"announce\",\"networkName\":\"{NETWORK}\",\"data\":{{\"peerId\":\"{}\",\"deep\":{deep}}}}}",
-        id("c3")
+        "{{\"type\":\"offer\",\"networkName\":\"{NETWORK}\",\"targetPeerId\":\"{to}\",\"data\":{deepest}}}"
     )));
-    stranger.settle();
+    scene.friend.wait(|it| it.as_str().is_some_and(|text| text.contains(&format!("\"data\":{deepest},"))));
+    // So is what a peer says of itself.
+    let deep = deep(5_000);
+    stranger.send(Message::text(format!(
+        "{{\"type\":\"announce\",\"networkName\":\"{NETWORK}\",\"data\":{{\"deep\":{deep}}}}}"
+    )));
+    scene.friend.wait(|it| it.as_str().is_some_and(|text| text.contains(&format!("\"deep\":{deep}}}"))));
     scene.innocents_go_on();
 }
 

@@ -265,7 +265,7 @@ fn a_taken_port_is_a_clear_error_and_never_another_port() {
     let output = Plan::first().command(&other, hub.port).output().expect("the daemon runs");
     assert!(!output.status.success());
     let told = String::from_utf8_lossy(&output.stderr);
-    assert!(told.contains(&hub.port.to_string()) && told.contains("in use"), "{told}");
+    assert!(told.contains(&hub.port.to_string()) && told.contains("is taken"), "{told}");
     hub.status();
 }
 

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -102,7 +103,7 @@ impl Raw {
         while self.closed.is_none() {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    self.inbox.push_back(serde_json::from_str(&text).expect("a hub sends JSON"));
+                    self.inbox.push_back(parse(&text));
                 }
                 Ok(Message::Close(frame)) => {
                     let closed =
@@ -160,4 +161,12 @@ impl Raw {
             self.closed.clone().ok_or_else(|| format!("there is {:?}", self.inbox))
         })
     }
+}
+
+/// What a hub sends is JSON. Where it is nested deeper than `Value` can be, it stays text.
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|_| {
+        serde_json::from_str::<&RawValue>(text).expect("a hub sends JSON");
+        Value::from(text)
+    })
 }
