@@ -93,7 +93,7 @@ impl Connections {
                 }
             }
             // The driver's own affair.
-            Output::Event(_) => {}
+            Output::Event(_) | Output::Probed { .. } => {}
         }
     }
 

@@ -18,6 +18,9 @@ use crate::logging::EventLog;
 /// Events handled before anything else gets its turn.
 const BATCH: usize = 256;
 
+/// Leaving on purpose closes clients one after another within this time.
+const DRAIN_OVER: Duration = Duration::from_secs(2);
+
 /// The longest sleep. A timer further off than that is looked at again then.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -90,7 +93,7 @@ impl Driver {
                 Some(query) = self.intake.queries.recv() => self.answer(query),
                 _ = drain.wait_for(|drain| *drain), if !draining => {
                     draining = true;
-                    self.input(Input::Drain);
+                    self.input(Input::Drain { over: DRAIN_OVER });
                 }
                 () = tokio::time::sleep_until(due) => {}
             }
@@ -116,6 +119,8 @@ impl Driver {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Event(event) => self.hub_event(&event),
+                // Nobody asks for probes yet.
+                Output::Probed { .. } => {}
                 output => self.connections.apply(output),
             }
         }

@@ -5,10 +5,13 @@
 //! connection is used for (a session, a link) is the hub's business.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::control::ProbeHop;
 use crate::event::Event;
+use crate::id::Id;
 
 /// One connection. The caller gives odd numbers to those it accepts, the hub
 /// even ones to those it asks for; a number is never used twice.
@@ -90,8 +93,19 @@ pub enum Input<'a> {
     },
     /// The time of [`crate::hub::Hub::poll_timeout`] has come.
     Timer,
-    /// The operator wants this hub to leave.
-    Drain,
+    /// The operator wants this hub to leave. Clients are closed one after
+    /// another within `over`, then the links; see [`crate::hub::Hub::is_drained`].
+    Drain {
+        /// How long that may take.
+        over: Duration,
+    },
+    /// The operator wants it to stay after all.
+    Undrain,
+    /// The operator wants a client of this hub gone.
+    Disconnect {
+        /// The client.
+        peer: Id,
+    },
 }
 
 /// What an accepted WebSocket's request said.
@@ -188,6 +202,13 @@ pub enum Output {
         conn: ConnId,
         /// JSON text of an `RTCIceCandidateInit`.
         candidate: String,
+    },
+    /// A probe is over; see [`crate::hub::Hub::probe`].
+    Probed {
+        /// Its number.
+        number: u64,
+        /// The hubs that answered, nearest first. The probed hub did if one is `last`.
+        hops: Vec<ProbeHop>,
     },
     /// Something that a person would want to hear about.
     Event(Event),

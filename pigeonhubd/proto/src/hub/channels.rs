@@ -98,7 +98,7 @@ impl Hub {
 
     /// Offers a channel to each wanted hub that this one is to offer to.
     pub(super) fn offer_wanted(&mut self) {
-        if self.draining {
+        if self.draining.is_on() {
             return;
         }
         let now = self.now.mono;
@@ -185,7 +185,7 @@ impl Hub {
     fn got_offer(&mut self, hub: Id, number: u64, sdp: &str, nonce: Nonce) {
         let p2p = self.links.p2p() + self.channels.attempts.len();
         let room = p2p < self.settings.max_peers + SLACK || self.mesh.wanted.contains(&hub);
-        if hub < self.id || self.draining || !room || sdp.len() > MAX_SDP {
+        if hub < self.id || self.draining.is_on() || !room || sdp.len() > MAX_SDP {
             let step = ChannelStep::Abandon;
             return self.send_to_hub(hub, &HubMessage::Channel { attempt: number, step });
         }
@@ -294,7 +294,7 @@ impl Hub {
     fn fall_back(&mut self, hub: Id) {
         let failures = self.channels.failures(&hub);
         let dials = self.id > hub || failures > 1;
-        let needless = self.links.has_p2p(&hub) || !self.mesh.wanted.contains(&hub) || self.draining;
+        let needless = self.links.has_p2p(&hub) || !self.mesh.wanted.contains(&hub) || self.draining.is_on();
         if needless || !dials || self.joining.is_dialling(Purpose::Fallback(hub)) {
             return;
         }

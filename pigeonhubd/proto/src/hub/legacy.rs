@@ -210,12 +210,4 @@ impl Hub {
             }
         }
     }
-
-    pub(super) fn drain_legacies(&mut self) {
-        let all: Vec<ConnId> = self.legacies.keys().copied().collect();
-        for conn in all {
-            self.close(conn, close::GOING_AWAY, "This hub is shutting down");
-            self.legacy_over(conn, "this hub is shutting down");
-        }
-    }
 }

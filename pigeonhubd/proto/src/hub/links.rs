@@ -256,6 +256,8 @@ impl Hub {
             LinkFrame::Summary(summary) => self.got_summary(conn, &summary),
             LinkFrame::Records(records) => self.got_records(conn, hub, &records),
             LinkFrame::Routed(routed) => self.got_routed(hub, routed),
+            LinkFrame::Probe(probe) => self.got_probe(hub, probe),
+            LinkFrame::ProbeReply(reply) => self.got_probe_reply(reply),
             LinkFrame::Bye(bye) => {
                 if let Some(link) = self.links.open.get_mut(&conn) {
                     link.bye = Some(bye);
@@ -298,15 +300,6 @@ impl Hub {
     pub(super) fn pass_on(&mut self, neighbour: Id, routed: Routed<'_>) {
         if let Some((conn, _)) = self.links.to(&neighbour) {
             self.send_frame(conn, &LinkFrame::Routed(routed));
-        }
-    }
-
-    pub(super) fn drain_links(&mut self) {
-        self.gossip.own.draining = true;
-        self.publish();
-        let open: Vec<ConnId> = self.links.open.keys().copied().collect();
-        for conn in open {
-            self.close_link(conn, Bye::Draining);
         }
     }
 }

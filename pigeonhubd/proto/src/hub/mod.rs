@@ -15,16 +15,20 @@
 //! | `relay` | signals that cross hubs |
 //! | `legacy` | older hubs |
 //! | `reload` | new settings |
+//! | `draining` | leaving on purpose |
+//! | `probe` | live probes of the way to a hub |
 //! | `report` | what `pigeonctl` and `/health` show |
 
 mod channels;
 mod clients;
 mod discovery;
+mod draining;
 mod gossip;
 mod joining;
 mod legacy;
 mod links;
 mod presence;
+mod probe;
 mod relay;
 mod reload;
 mod report;
@@ -76,7 +80,7 @@ pub struct Hub {
     next_conn: u64,
     next_tick: Time,
     next_sweep: Time,
-    draining: bool,
+    draining: draining::Draining,
 
     sessions: sessions::Sessions,
     directory: Directory,
@@ -90,6 +94,7 @@ pub struct Hub {
     streams: streams::Streams,
     presence: presence::Presence,
     relay: relay::Relay,
+    probes: probe::Probes,
 }
 
 impl Hub {
@@ -113,7 +118,7 @@ impl Hub {
             next_conn: 0,
             next_tick: now.mono,
             next_sweep: now.mono + settings.cleanup_interval,
-            draining: false,
+            draining: draining::Draining::default(),
             sessions: sessions::Sessions::default(),
             directory: Directory::default(),
             legacies: BTreeMap::new(),
@@ -125,6 +130,7 @@ impl Hub {
             streams: streams::Streams::default(),
             presence: presence::Presence::default(),
             relay: relay::Relay::default(),
+            probes: probe::Probes::default(),
             identity,
             keyring: Keyring::new(key),
             settings,
@@ -151,7 +157,9 @@ impl Hub {
             Input::ChannelCandidate { conn, candidate } => self.channel_candidate(conn, candidate),
             Input::ChannelOpen { conn } => self.channel_open(conn),
             Input::Timer => {}
-            Input::Drain => self.drain(),
+            Input::Drain { over } => self.drain(over),
+            Input::Undrain => self.undrain(),
+            Input::Disconnect { peer } => self.disconnect(&peer),
         }
         if now.mono >= self.next_tick {
             self.tick();
@@ -174,21 +182,18 @@ impl Hub {
         at
     }
 
-    /// A draining hub has told everyone and may be dropped.
-    pub fn is_drained(&self) -> bool {
-        self.draining && self.sessions.is_empty() && self.links.is_empty() && self.legacies.is_empty()
-    }
-
     fn tick(&mut self) {
         let paused = self.now.mono.since(self.next_tick);
         self.next_tick = self.now.mono + TICK;
         self.tick_sessions();
+        self.continue_draining();
         if self.settings.hub_enabled {
             self.tick_links(paused);
             self.tick_handshakes();
             self.tick_channels();
             self.tick_streams();
             self.tick_relay();
+            self.tick_probes();
             self.tick_presence();
             self.tick_mesh();
             self.tick_bootstraps();
@@ -198,7 +203,7 @@ impl Hub {
             self.sweep();
         }
         // With nothing but clients, ticks are needed only while one is probed.
-        if !self.settings.hub_enabled && !self.sessions.is_probing() {
+        if !self.settings.hub_enabled && !self.sessions.is_probing() && !self.draining.is_on() {
             self.next_tick = self.next_sweep;
         }
     }
@@ -253,16 +258,6 @@ impl Hub {
         } else {
             self.handshake_over(conn, &text);
         }
-    }
-
-    fn drain(&mut self) {
-        if self.draining {
-            return;
-        }
-        self.draining = true;
-        self.drain_links();
-        self.drain_sessions();
-        self.drain_legacies();
     }
 
     /// A number for a connection that this hub asks for.

@@ -94,6 +94,13 @@ impl Hub {
         }
     }
 
+    /// What is to be told is told with the next flush, without gathering more.
+    pub(super) fn presence_now(&mut self) {
+        if self.presence.flush_at.is_some() {
+            self.presence.flush_at = Some(self.now.mono);
+        }
+    }
+
     /// Perhaps a network is served that was not, or no longer.
     fn served_changed(&mut self, network: &str) {
         let here = self.directory.network(network).is_some_and(|network| !network.own.is_empty());

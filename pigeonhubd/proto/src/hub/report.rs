@@ -15,7 +15,7 @@ impl Hub {
     pub fn status(&self, now: Now) -> Status {
         let (local_peers, remote_peers) = self.directory.counts();
         let readiness = &self.mesh.readiness;
-        let (state, reason) = if self.settings.hub_enabled || self.draining {
+        let (state, reason) = if self.settings.hub_enabled || self.draining.is_on() {
             (self.mesh_state(), readiness.reason.clone())
         } else {
             (MeshState::Ready, String::from("a plain signaling server: hub.enabled is false"))
@@ -51,7 +51,7 @@ impl Hub {
             next_hop: None,
             urls: own.urls.clone(),
             ready: own.ready,
-            draining: self.draining,
+            draining: self.draining.is_on(),
             rtt_us: None,
             registered_at: self.started.unix_ms,
             last_activity: now.unix_ms,

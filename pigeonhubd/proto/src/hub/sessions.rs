@@ -66,6 +66,10 @@ impl Sessions {
         self.len() == 0
     }
 
+    pub(super) fn conns(&self) -> Vec<ConnId> {
+        self.open.keys().copied().collect()
+    }
+
     pub(super) fn is_probing(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -81,7 +85,7 @@ impl Hub {
         let Some(peer) = request.peer_id.as_deref().and_then(|id| id.parse::<Spelled>().ok()) else {
             return self.close(conn, close::POLICY, "Invalid peerId format");
         };
-        if self.draining {
+        if self.draining.is_on() {
             return self.close(conn, close::GOING_AWAY, "This hub is shutting down");
         }
         if self.connections() >= self.settings.max_connections {
@@ -93,7 +97,7 @@ impl Hub {
         match self.sessions.by_peer(&peer.id) {
             _ if peer.id == self.id => self.close(conn, close::POLICY, "Peer already connected"),
             None => self.open_session(conn, peer, request.remote),
-            Some(older) => self.probe(older, conn, peer, request.remote),
+            Some(older) => self.probe_older(older, conn, peer, request.remote),
         }
     }
 
@@ -113,7 +117,7 @@ impl Hub {
     }
 
     /// Two connections of one peer: the older one stays if it answers.
-    fn probe(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: IpAddr) {
+    fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: IpAddr) {
         let now = self.now.mono;
         let silent =
             |session: &Session| session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE);
@@ -218,14 +222,18 @@ impl Hub {
         self.sweep_legacies();
     }
 
-    pub(super) fn drain_sessions(&mut self) {
+    /// Turns away connections that wait for an older one of their peer.
+    pub(super) fn refuse_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.sessions.waiting).into_values() {
             self.close(waiting.conn, close::GOING_AWAY, "This hub is shutting down");
         }
-        let open: Vec<ConnId> = self.sessions.open.keys().copied().collect();
-        for conn in open {
-            self.close(conn, close::GOING_AWAY, "This hub is shutting down");
-            self.session_over(conn, "this hub is shutting down");
+    }
+
+    /// The operator wants a client gone.
+    pub(super) fn disconnect(&mut self, peer: &Id) {
+        if let Some(conn) = self.sessions.by_peer(peer) {
+            self.close(conn, close::POLICY, "Disconnected by the operator");
+            self.session_over(conn, "disconnected by the operator");
         }
     }
 }

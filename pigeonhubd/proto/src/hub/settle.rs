@@ -179,8 +179,10 @@ impl Hub {
         for (conn, hub) in open {
             let wanted = self.mesh.wanted.contains(&hub);
             let ready = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.ready);
+            // A hub that leaves closes its links itself, when its clients are gone.
+            let draining = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.draining);
             let Some(link) = self.links.get_mut(conn) else { continue };
-            if wanted {
+            if wanted || draining {
                 link.unwanted_since = None;
                 continue;
             }

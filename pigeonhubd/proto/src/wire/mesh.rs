@@ -35,6 +35,40 @@ pub enum LinkFrame<'a> {
     Routed(Routed<'a>),
     /// The sender is about to close this link, on purpose.
     Bye(Bye),
+    /// Every hub on the way to `dst` answers and passes it on.
+    Probe(Probe),
+    /// An answer, on its way back.
+    ProbeReply(ProbeReply),
+}
+
+/// A live probe of the way from one hub to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// The hub that probes.
+    pub src: Id,
+    /// The hub that is probed.
+    pub dst: Id,
+    /// Chosen by `src`.
+    pub number: u64,
+    /// The clock of `src`, echoed.
+    pub sent_us: u64,
+    /// Links crossed so far.
+    pub crossed: u8,
+}
+
+/// One hub's answer to a probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeReply {
+    /// The hub that probes.
+    pub to: Id,
+    /// The hub that answers.
+    pub from: Id,
+    /// The probe as it arrived there.
+    pub probe: Probe,
+    /// It has arrived.
+    pub last: bool,
+    /// Links that the answer may still cross.
+    pub hops: u8,
 }
 
 /// Which version of a hub's record.

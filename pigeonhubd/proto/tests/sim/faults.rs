@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pigeonhub_proto::io::Input;
 
+use super::host::authority;
 use super::world::{Event, Micros, SEC, World, trace};
 
 /// One act. Numbers are hosts.
@@ -59,10 +60,11 @@ impl World {
                 self.disturbed();
                 self.cut(a, b);
             }
-            Action::Heal(a, b) => {
+            Action::Heal(a, b) if self.cuts.get(a, b).is_some() => {
                 self.disturbed();
                 self.heal(a, b);
             }
+            Action::Heal(..) => {}
             Action::Part(marked) => {
                 self.disturbed();
                 for a in 0..marked.len() {
@@ -78,10 +80,11 @@ impl World {
                 self.disturbed();
                 self.pause(host, true);
             }
-            Action::Resume(host) => {
+            Action::Resume(host) if self.hosts[host].stopped => {
                 self.disturbed();
                 self.pause(host, false);
             }
+            Action::Resume(_) => {}
             Action::ClockStep(host, by) => self.hosts[host].skew_ms += by,
             Action::Loss(per_mille) => {
                 self.disturbed();
@@ -100,7 +103,27 @@ impl World {
             let back = Duration::from_secs(self.rng.range(1, 86_400));
             self.hosts[host].skew_ms -= back.as_millis() as i64;
         }
+        if self.hosts[host].life > 0 {
+            self.mend_bootstraps(host);
+        }
         self.start(host);
+    }
+
+    /// The operator of a hub that comes back sees to it that it dials one that
+    /// lives: those that remember it may have restarted too, and nobody looks
+    /// for a hub that left on purpose.
+    fn mend_bootstraps(&mut self, host: usize) {
+        let lives = |number: &usize| !self.hosts[*number].abandoned && !self.hosts[*number].intruder;
+        let known = |url: &String| self.by_address.get(url.trim_start_matches("ws://"));
+        if self.hosts[host].intruder
+            || self.hosts[host].settings.bootstrap_hubs.iter().filter_map(known).any(|number| lives(number))
+        {
+            return;
+        }
+        let other = (0..self.hosts.len()).filter(lives).find(|other| *other != host);
+        if let Some(other) = other {
+            self.hosts[host].settings.bootstrap_hubs.push(format!("ws://{}", authority(other)));
+        }
     }
 
     fn drain(&mut self, host: usize) {
@@ -110,7 +133,7 @@ impl World {
         self.hosts[host].draining = true;
         let life = self.hosts[host].life;
         self.after(DRAIN, Action::Drained(host, life));
-        self.feed(host, Input::Drain);
+        self.feed(host, Input::Drain { over: std::time::Duration::ZERO });
     }
 
     /// Whether every hub that lives can reach every other.

@@ -154,8 +154,18 @@ impl Hub {
         self.event(Event::BootstrapDisconnected { uri, reason: reason.to_owned() });
     }
 
+    /// After a pause on purpose all bootstraps are dialled at once.
+    pub(in crate::hub) fn redial_bootstraps(&mut self) {
+        let now = self.now.mono;
+        for bootstrap in &mut self.joining.bootstraps.list {
+            if matches!(bootstrap.state, State::Waiting(_)) {
+                (bootstrap.state, bootstrap.failures) = (State::Waiting(now), 0);
+            }
+        }
+    }
+
     pub(in crate::hub) fn tick_bootstraps(&mut self) {
-        if self.draining {
+        if self.draining.is_on() {
             return;
         }
         let now = self.now.mono;

@@ -72,7 +72,7 @@ impl Hub {
 
     pub(in crate::hub) fn judge_readiness(&mut self) {
         let count = self.count();
-        let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining;
+        let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining.is_on();
         if enough {
             self.mesh.readiness.short_since = None;
             self.mesh.readiness.reason = ready_reason(&count);
@@ -89,7 +89,7 @@ impl Hub {
         let short = now.since(*self.mesh.readiness.short_since.get_or_insert(now));
         // Links that were lost count at once; hubs that came are given time.
         let growing = count.p2p > 0 && count.p2p >= self.mesh.readiness.p2p && count.missed == 0;
-        if !growing || short >= NEWCOMER || self.draining {
+        if !growing || short >= NEWCOMER || self.draining.is_on() {
             self.left_ready(&count);
         }
     }
@@ -113,7 +113,7 @@ impl Hub {
         readiness.p2p = 0;
         self.gossip.own.ready = false;
         self.gossip.changed();
-        if was_alone || self.draining {
+        if was_alone || self.draining.is_on() {
             // A lone hub that others join is joining, not degraded.
             return;
         }
@@ -123,7 +123,7 @@ impl Hub {
     }
 
     fn unready_reason(&self, count: &Count) -> String {
-        if self.draining {
+        if self.draining.is_on() {
             return String::from("leaving on purpose");
         }
         if !self.first_round_is_over() {
@@ -146,7 +146,7 @@ impl Hub {
         let failing =
             self.mesh.wanted.iter().any(|hub| self.channels.failures(hub) > 0 && !self.links.has_p2p(hub));
         match &self.mesh.readiness {
-            _ if self.draining => MeshState::Draining,
+            _ if self.draining.is_on() => MeshState::Draining,
             readiness if readiness.since.is_some() => MeshState::Ready,
             _ if !self.first_round_is_over() => MeshState::Joining,
             _ if count.links == 0 => MeshState::Isolated,
