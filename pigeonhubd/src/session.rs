@@ -5,7 +5,7 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::{FutureExt, Sink, Stream, StreamExt};
@@ -67,12 +67,23 @@ pub struct Session<S> {
 }
 
 enum Step {
-    /// Something came in, or reading is over.
-    Received(Option<Result<Message, WsError>>),
-    /// The driver took the message that was blocked; false if it is gone.
-    Unblocked(bool),
+    /// Something came in.
+    Received(Message),
+    /// The driver took the message that was blocked.
+    Unblocked,
+    /// It is over.
+    End(End),
+}
+
+enum End {
     /// The driver wants the connection closed.
     Close(Close),
+    /// The driver is gone, and so is this hub.
+    Gone,
+    /// The far end closed.
+    Remote(Option<CloseFrame>),
+    /// The far end broke a rule of WebSocket, or the connection broke.
+    Failed(WsError),
     /// The socket takes nothing for too long, or broke.
     Broken(String),
 }
@@ -92,74 +103,76 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
 
     /// Runs to the end of the WebSocket, then tells the driver. A panic ends
     /// this session alone.
-    pub async fn run(self) {
-        let (conn, edge) = (self.conn, self.edge.clone());
+    pub async fn run(mut self) {
         let reason = AssertUnwindSafe(self.serve()).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(conn = conn.0, "a session ended by a fault in pigeonhubd; the others go on");
+            tracing::error!(conn = self.conn.0, "a session ended by a fault in pigeonhubd; the others go on");
             ClosedBy::Broken(String::from("a fault in this hub"))
         });
+        // TCP ends before the driver hears of it.
+        let Self { conn, edge, ws, .. } = self;
+        drop(ws);
         edge.send(EdgeEvent::Closed { conn, reason }).await;
     }
 
-    async fn serve(mut self) -> ClosedBy {
-        loop {
+    async fn serve(&mut self) -> ClosedBy {
+        let end = loop {
             if self.batch >= READ_BATCH {
                 self.batch = 0;
                 tokio::task::yield_now().await;
             }
             match poll_fn(|cx| self.poll_step(cx)).await {
-                Step::Received(Some(Ok(message))) => {
-                    if let Some(end) = self.received(message).await {
-                        return end;
-                    }
-                }
-                Step::Received(Some(Err(error))) => return self.failed(error).await,
-                Step::Received(None) => return lost(),
-                Step::Unblocked(true) => self.blocked = None,
-                Step::Unblocked(false) => return self.gone().await,
-                Step::Close(close) => return self.close(close).await,
-                Step::Broken(reason) => return ClosedBy::Broken(reason),
+                Step::Received(message) => self.received(message),
+                Step::Unblocked => self.blocked = None,
+                Step::End(end) => break end,
             }
-        }
+        };
+        // Boxed, so that it costs nothing before there is an end.
+        Box::pin(self.end(end)).await
     }
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
-        if let Poll::Ready(step) = self.poll_write(cx) {
-            return Poll::Ready(step);
+        if let Poll::Ready(end) = self.poll_write(cx) {
+            return Poll::Ready(Step::End(end));
         }
         if let Some(blocked) = &mut self.blocked {
-            return blocked.as_mut().poll(cx).map(Step::Unblocked);
+            let taken = ready!(blocked.as_mut().poll(cx));
+            return Poll::Ready(if taken { Step::Unblocked } else { Step::End(End::Gone) });
         }
-        if self.reading {
-            return Pin::new(&mut self.ws).poll_next(cx).map(Step::Received);
+        if !self.reading {
+            return Poll::Pending;
         }
-        Poll::Pending
+        Poll::Ready(match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
+            Some(Ok(Message::Close(frame))) => Step::End(End::Remote(frame)),
+            Some(Ok(message)) => Step::Received(message),
+            Some(Err(error)) => Step::End(End::Failed(error)),
+            None => Step::End(End::Broken(String::from(LOST))),
+        })
     }
 
     /// Takes everything out of the outbox that the socket has room for, then
     /// flushes once.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             if let Poll::Ready(close) = self.outbox.poll_abort(cx) {
-                return Poll::Ready(Step::Close(close));
+                return Poll::Ready(End::Close(close));
             }
             match Pin::new(&mut self.ws).poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error.to_string())),
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
                 Poll::Pending => return self.poll_stall(cx),
             }
             match self.outbox.poll_next(cx) {
                 Poll::Ready(Next::Read) => self.reading = true,
-                Poll::Ready(Next::Close(close)) => return Poll::Ready(Step::Close(close)),
+                Poll::Ready(Next::Close(close)) => return Poll::Ready(End::Close(close)),
                 Poll::Ready(Next::Send(item)) => {
                     self.dirty = true;
                     if let Err(error) = Pin::new(&mut self.ws).start_send(item.into()) {
-                        return Poll::Ready(Step::Broken(error.to_string()));
+                        return Poll::Ready(End::Broken(error.to_string()));
                     }
                 }
                 Poll::Pending if self.dirty => match Pin::new(&mut self.ws).poll_flush(cx) {
                     Poll::Ready(Ok(())) => self.dirty = false,
-                    Poll::Ready(Err(error)) => return Poll::Ready(Step::Broken(error.to_string())),
+                    Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
                     Poll::Pending => return self.poll_stall(cx),
                 },
                 Poll::Pending => {
@@ -171,18 +184,18 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
     }
 
     /// Called while the socket takes nothing: ready when that lasted too long.
-    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let (written, max) = (self.ws.get_ref().written(), self.max_stall);
         let (sleep, before) = self.stall.get_or_insert_with(|| (Box::pin(tokio::time::sleep(max)), written));
         if *before != written {
             *before = written;
             sleep.as_mut().reset(Instant::now() + max);
         }
-        sleep.as_mut().poll(cx).map(|()| Step::Broken(format!("the far end took nothing for {max:?}")))
+        sleep.as_mut().poll(cx).map(|()| End::Broken(format!("the far end took nothing for {max:?}")))
     }
 
-    /// Passes a message on. Returns the end, if it is one.
-    async fn received(&mut self, message: Message) -> Option<ClosedBy> {
+    /// Passes a message on.
+    fn received(&mut self, message: Message) {
         self.batch += 1;
         let conn = self.conn;
         match message {
@@ -196,10 +209,8 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
             }
             Message::Pong(_) => self.pass(0, move |_| EdgeEvent::Pong { conn }),
             // The WebSocket has queued the pong, and sends it when it is polled next.
-            Message::Ping(_) | Message::Frame(_) => {}
-            Message::Close(frame) => return Some(self.closed_by_far_end(frame).await),
+            Message::Ping(_) | Message::Frame(_) | Message::Close(_) => {}
         }
-        None
     }
 
     /// Gives a message to the driver, now or, when it has no room, as soon as it has.
@@ -219,12 +230,34 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         }));
     }
 
-    /// Closes as the driver wants it.
-    async fn close(mut self, close: Close) -> ClosedBy {
+    /// Ends the WebSocket as far as there is still one, within [`CLOSE_WAIT`].
+    async fn end(&mut self, end: End) -> ClosedBy {
         let deadline = Instant::now() + CLOSE_WAIT;
-        let frame = frame(close.code, &close.reason);
+        match end {
+            End::Close(close) => {
+                self.close(close.code, &close.reason, deadline).await;
+                close.broken.map_or(ClosedBy::Local, ClosedBy::Broken)
+            }
+            End::Gone => {
+                self.close(1001, "the hub stopped", deadline).await;
+                ClosedBy::Local
+            }
+            End::Remote(frame) => {
+                // Sends the answer that the WebSocket has queued, and waits for the end of TCP.
+                while let Ok(Some(Ok(_))) = timeout_at(deadline, self.ws.next()).await {}
+                let (code, reason) =
+                    frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.as_str().to_owned()));
+                ClosedBy::Remote { code, reason }
+            }
+            End::Failed(error) => self.failed(error, deadline).await,
+            End::Broken(reason) => ClosedBy::Broken(reason),
+        }
+    }
+
+    /// The close handshake, begun by this end.
+    async fn close(&mut self, code: u16, reason: &str, deadline: Instant) {
         let handshake = async {
-            self.ws.close(Some(frame)).await?;
+            self.ws.close(Some(frame(code, reason))).await?;
             // What still comes in is for nobody; the answer to the close ends it.
             while let Some(message) = self.ws.next().await {
                 message?;
@@ -234,35 +267,21 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         if !matches!(timeout_at(deadline, handshake).await, Ok(Ok(()))) {
             linger(self.ws.get_mut(), deadline).await;
         }
-        close.broken.map_or(ClosedBy::Local, ClosedBy::Broken)
     }
 
-    /// The driver is gone: so is this hub.
-    async fn gone(self) -> ClosedBy {
-        self.close(Close { code: 1001, reason: String::from("the hub stopped"), broken: None }).await
-    }
-
-    async fn closed_by_far_end(&mut self, frame: Option<CloseFrame>) -> ClosedBy {
-        let deadline = Instant::now() + CLOSE_WAIT;
-        // Sends the answer that the WebSocket has queued, and waits for the end of TCP.
-        while let Ok(Some(Ok(_))) = timeout_at(deadline, self.ws.next()).await {}
-        let (code, reason) =
-            frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.as_str().to_owned()));
-        ClosedBy::Remote { code, reason }
-    }
-
-    /// The far end broke a rule of WebSocket, or the connection broke.
-    async fn failed(mut self, error: WsError) -> ClosedBy {
+    /// Tells the far end which rule it broke.
+    async fn failed(&mut self, error: WsError, deadline: Instant) -> ClosedBy {
         let (code, reason) = match &error {
             WsError::Capacity(CapacityError::MessageTooLong { max_size, .. }) => {
                 (1009, format!("a message is over the limit of {max_size} bytes"))
             }
             WsError::Utf8(_) => (1007, String::from("a text message is not UTF-8")),
-            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return lost(),
+            WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                return ClosedBy::Broken(String::from(LOST));
+            }
             WsError::Protocol(fault) => (1002, fault.to_string()),
             _ => return ClosedBy::Broken(error.to_string()),
         };
-        let deadline = Instant::now() + CLOSE_WAIT;
         let sent = timeout_at(deadline, self.ws.close(Some(frame(code, &reason)))).await;
         if matches!(sent, Ok(Ok(()))) {
             linger(self.ws.get_mut(), deadline).await;
@@ -271,9 +290,7 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
     }
 }
 
-fn lost() -> ClosedBy {
-    ClosedBy::Broken(String::from("the connection was lost without a WebSocket close"))
-}
+const LOST: &str = "the connection was lost without a WebSocket close";
 
 /// A close frame; its reason is cut to the 123 bytes that fit.
 fn frame(code: u16, reason: &str) -> CloseFrame {

@@ -17,7 +17,8 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 /// written goes with it. Takes until the far end ends too, or the deadline.
 pub async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), deadline: Instant) {
     let drained = async {
-        let mut waste = [0; 4096];
+        // Not in the future itself, which is part of every session's memory.
+        let mut waste = vec![0; 4096];
         let mut left = LINGER_BYTES;
         stream.shutdown().await?;
         loop {
