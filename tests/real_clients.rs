@@ -8,8 +8,10 @@ use crate::harness::{
 };
 
 const NETWORK: &str = "pigeons";
-/// Longer than any test runs.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+/// Longer than any test runs, and the longest there is.
+const NEVER: Duration = Duration::from_secs(3600);
+/// Clients that see a hub killed and go on with newcomers.
+const STAYING: usize = 2;
 const SOON: Duration = Duration::from_secs(1);
 
 /// Where a test's clients live: all in Node, or every other one in Chromium.
@@ -85,26 +87,20 @@ fn after_migration_and_a_kill(ground: &Ground, hosts: &Hosts, count: usize) {
     hear_each_other(&clients);
     assert_eq!(tcp_between(&pids(&hubs)), [], "clients bring no WebSocket between hubs back");
 
-    // At the killed hub was the first of the clients.
+    // At the killed hub was the first of the clients. Two stay; the others leave, since
+    // a process bears only so many WebRTC connections.
     let mut middle = hubs.remove(0);
     middle.kill();
-    hear_each_other(&hosts.join("last", &urls(&hubs)));
+    let (staying, leaving) = clients[1..].split_at(STAYING);
+    leaving.iter().for_each(Client::close);
+    let fresh = hosts.join("last", &urls(&hubs));
+    all_hear_all(&staying.iter().chain(&fresh).collect::<Vec<_>>());
     for hub in &hubs {
         hub.wait("has forgotten the killed hub and its client", |status| {
-            status.known_hubs == hubs.len() - 1 && status.local_peers + status.remote_peers == 2 * hubs.len()
+            status.known_hubs == hubs.len() - 1
+                && status.local_peers + status.remote_peers == STAYING + fresh.len()
         });
     }
-    drop(clients);
-}
-
-#[test]
-fn the_harness_works_with_the_published_hub() {
-    if skipped(&[Need::Node]) {
-        return;
-    }
-    let ground = Ground::new();
-    let hub = JsHub::start(&ground, &[]);
-    hear_each_other(&Hosts::node(&ground).join("any", &[hub.url(), hub.url(), hub.url()]));
 }
 
 #[test]
