@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Config;
 use super::kind::Kind;
 use super::setting::{Fault, Raw, Setting};
-use super::words::{self as text, Host, HubUrl, LogLevel};
+use super::words::{self as text, Host, HubUrl, LogLevel, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 /// One key.
@@ -79,11 +79,12 @@ pub fn sections() -> impl Iterator<Item = &'static str> {
 }
 
 /// The sections and what each is for.
-pub const SECTIONS: [(&str, &str); 5] = [
+pub const SECTIONS: [(&str, &str); 6] = [
     ("listen", "What this hub offers to clients and other hubs, on one port for both."),
     ("hub", "Whether this is a hub."),
     ("mesh", "The mesh of hubs."),
     ("bootstrap", "The hubs through which this one joins the mesh."),
+    ("control", "The control socket, which pigeonctl uses."),
     ("log", "What is logged."),
 ];
 
@@ -121,7 +122,7 @@ const PATH: Kind = Kind::Text { what: "a path", check: text::path };
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 26] = [
+pub static KEYS: [Key; 29] = [
     key!(
         runtime_dir,
         PATH,
@@ -190,6 +191,13 @@ pub static KEYS: [Key; 26] = [
         "The web pages that may read the HTTP answers: \"*\" for all, or one origin."
     ),
     key!(
+        listen.drain_timeout,
+        time(0, HOUR),
+        None,
+        None,
+        "Time over which clients are told to leave, one after another, when this hub stops or is drained."
+    ),
+    key!(
         hub.enabled,
         Kind::Switch,
         Some(Flag::Off("--no-hub")),
@@ -216,6 +224,14 @@ pub static KEYS: [Key; 26] = [
         value("--min-peers", "N"),
         None,
         "WebRTC links that make the mesh ready; at most max_peers. Fewer do if there are fewer other hubs."
+    ),
+    key!(
+        mesh.ready_when_alone,
+        Kind::Text { what: WhenAlone::WHAT, check: text::parses::<WhenAlone> },
+        None,
+        None,
+        "What a hub is that has bootstraps and reaches none: \"ready\" after the first round of dials, or \"wait\" \
+         for another hub before systemd is told that it has started."
     ),
     key!(
         mesh.migration_delay,
@@ -297,6 +313,14 @@ pub static KEYS: [Key; 26] = [
         None,
         None,
         "Dials in a row that may fail before the pause becomes a minute."
+    ),
+    key!(
+        control.admins,
+        Kind::List { what: Uid::WHAT, check: text::parses::<Uid>, most: 64 },
+        None,
+        None,
+        "Users, by number, who may change things over the control socket: reload, drain, disconnect and the like. \
+         Root and the hub's own user always may. They also need to be in the socket's group."
     ),
     key!(
         log.level,

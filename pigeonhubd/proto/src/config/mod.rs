@@ -44,7 +44,7 @@ pub use example::example;
 pub use ice::IceServer;
 pub use keys::{Flag, KEYS, Key, SECTIONS, find, sections};
 pub use kind::{Check, Kind};
-pub use words::{Host, HubUrl, LogLevel};
+pub use words::{Host, HubUrl, LogLevel, Uid, WhenAlone};
 
 use crate::paths;
 use crate::settings::{LegacyHub, Settings};
@@ -62,6 +62,8 @@ pub struct Config {
     pub mesh: Mesh,
     /// `[bootstrap]`
     pub bootstrap: Bootstrap,
+    /// `[control]`
+    pub control: Control,
     /// `[log]`
     pub log: Log,
     /// If none, see [`paths::runtime_dir`].
@@ -84,6 +86,7 @@ pub struct Listen {
     pub peer_timeout: Duration,
     pub cleanup_interval: Duration,
     pub cors_origin: String,
+    pub drain_timeout: Duration,
 }
 
 /// `[hub]`
@@ -98,6 +101,7 @@ pub struct Mesh {
     pub namespace: String,
     pub max_peers: usize,
     pub min_peers: usize,
+    pub ready_when_alone: WhenAlone,
     pub migration_delay: Duration,
     pub signal_timeout: Duration,
     pub presence_grace: Duration,
@@ -115,6 +119,12 @@ pub struct Bootstrap {
     pub auto_connect: bool,
     pub reconnect_interval: Duration,
     pub max_reconnect_attempts: u32,
+}
+
+/// `[control]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Control {
+    pub admins: Vec<Uid>,
 }
 
 /// `[log]`
@@ -136,12 +146,14 @@ impl Default for Config {
                 peer_timeout: hub.peer_timeout,
                 cleanup_interval: hub.cleanup_interval,
                 cors_origin: String::from("*"),
+                drain_timeout: Duration::from_secs(5),
             },
             hub: Hub { enabled: hub.hub_enabled },
             mesh: Mesh {
                 namespace: hub.namespace,
                 max_peers: hub.max_peers,
                 min_peers: hub.min_peers,
+                ready_when_alone: WhenAlone::Ready,
                 migration_delay: hub.migration_delay,
                 signal_timeout: hub.signal_timeout,
                 presence_grace: hub.presence_grace,
@@ -156,6 +168,7 @@ impl Default for Config {
                 reconnect_interval: hub.reconnect_interval,
                 max_reconnect_attempts: hub.max_reconnect_attempts,
             },
+            control: Control::default(),
             log: Log { level: LogLevel::Info },
             runtime_dir: None,
             state_dir: None,

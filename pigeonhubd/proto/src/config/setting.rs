@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::error::Problem;
 use super::kind::{Kind, parse_size, size_text, time_text};
-use super::words::{Host, HubUrl, LogLevel};
+use super::words::{Host, HubUrl, LogLevel, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 /// A value before it is read.
@@ -166,7 +166,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(Host, HubUrl, LegacyHub, LogLevel);
+words!(Host, HubUrl, LegacyHub, LogLevel, Uid, WhenAlone);
 
 /// Reads a text whose type checks it.
 fn word<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<T, Fault> {
@@ -181,8 +181,14 @@ fn words<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<Vec<T>, 
         Raw::Toml(value) => {
             let array = value.get_ref().as_array().ok_or_else(|| wrong_type(value, kind))?;
             let entry = |entry: &Spanned<DeValue<'_>>| {
-                let text = entry.get_ref().as_str();
-                let read = text.map_or_else(|| Err(kind.unfit_entry(type_of(entry.get_ref()))), parse);
+                let read = match entry.get_ref() {
+                    DeValue::String(text) => parse(text),
+                    // Where a number will do, it needs no quotes.
+                    DeValue::Integer(number) if number.as_str().parse::<T>().is_ok() => {
+                        parse(number.as_str())
+                    }
+                    other => Err(kind.unfit_entry(type_of(other))),
+                };
                 read.map_err(|problem| Fault { span: Some(entry.span()), ..problem.into() })
             };
             array.iter().map(entry).collect::<Result<_, Fault>>()?

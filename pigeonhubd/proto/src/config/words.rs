@@ -71,6 +71,63 @@ impl fmt::Display for Host {
     }
 }
 
+/// What a hub is that has bootstraps and reaches none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenAlone {
+    /// Ready after the first round of dials.
+    #[default]
+    Ready,
+    /// Not started before another hub is within reach.
+    Wait,
+}
+
+impl WhenAlone {
+    pub(super) const WHAT: &'static str = "\"ready\" or \"wait\"";
+}
+
+impl FromStr for WhenAlone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "ready" => Ok(Self::Ready),
+            "wait" => Ok(Self::Wait),
+            _ => Err(String::from("neither")),
+        }
+    }
+}
+
+impl fmt::Display for WhenAlone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ready => "ready",
+            Self::Wait => "wait",
+        })
+    }
+}
+
+/// A user of this machine, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uid(pub u32);
+
+impl Uid {
+    pub(super) const WHAT: &'static str = "the number of a user, as `id -u` tells it";
+}
+
+impl FromStr for Uid {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| String::from("not the number of a user"))
+    }
+}
+
+impl fmt::Display for Uid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// How much is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {

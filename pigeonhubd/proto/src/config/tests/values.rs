@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::file;
-use crate::config::{Host, LogLevel};
+use crate::config::{Host, LogLevel, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 #[test]
@@ -205,4 +205,22 @@ fn a_hub_does_not_dial_itself() {
     assert_eq!(hubs("listen.host = \"::\"\n"), first);
     assert_eq!(hubs("listen.host = \"127.0.0.1\"\n"), none);
     assert_eq!(hubs("listen.host = \"localhost\"\n"), none);
+}
+
+#[test]
+fn admins_are_numbers_with_or_without_quotes() {
+    let config =
+        file("control.admins = [1000, \"1001\"]\nmesh.ready_when_alone = \"wait\"\n").expect("valid");
+    assert_eq!(config.control.admins, [Uid(1000), Uid(1001)]);
+    assert_eq!(config.mesh.ready_when_alone, WhenAlone::Wait);
+    for (text, expected) in [
+        ("control.admins = [-1]", "control.admins = -1: a whole number; should be the number of a user"),
+        ("control.admins = [\"root\"]", "control.admins = \"root\": not the number of a user; should be"),
+        ("control.admins = 0", "control.admins = 0: a whole number; should be a list of at most 64"),
+        ("bootstrap.hubs = [3000]", "bootstrap.hubs = 3000: a whole number; should be a ws:// or"),
+        ("mesh.ready_when_alone = \"no\"", "neither; should be \"ready\" or \"wait\""),
+    ] {
+        let message = file(text).expect_err("refused").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
 }
