@@ -1,1 +1,202 @@
+//! One hub without a network: what it says to what it is told.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Hub;
+use crate::control::MeshState;
+use crate::id::Id;
+use crate::io::{ClosedBy, ConnId, Input, Output, Request};
+use crate::mesh::identity::{HubKey, MeshKey};
+use crate::settings::Settings;
+use crate::time::{Now, Time};
+
+struct Bench {
+    hub: Hub,
+    now: Now,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let now = Now { mono: Time(1_000_000), unix_ms: 1_700_000_000_000 };
+        let key = MeshKey::new(b"the key of the bench").expect("long enough");
+        let hub = Hub::new(settings, Arc::new(HubKey::from_bytes(&[7; 32])), key, [1; 32], now);
+        Self { hub, now }
+    }
+
+    fn tell(&mut self, input: Input<'_>) -> Vec<Output> {
+        self.hub.handle(input, self.now);
+        std::iter::from_fn(|| self.hub.poll_output())
+            .filter(|output| !matches!(output, Output::Event(_)))
+            .collect()
+    }
+
+    /// Lets time pass, timer by timer.
+    fn wait(&mut self, duration: Duration) -> Vec<Output> {
+        let until = self.now.mono + duration;
+        let mut said = Vec::new();
+        while self.hub.poll_timeout() <= until {
+            self.now.mono = self.now.mono.max(self.hub.poll_timeout());
+            said.extend(self.tell(Input::Timer));
+        }
+        self.now.mono = until;
+        said
+    }
+
+    fn connect(&mut self, conn: u64, peer: Id) -> Vec<Output> {
+        let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let request = Request { peer_id: Some(peer.to_string()), mesh: false, remote, host: None };
+        self.tell(Input::Accepted { conn: ConnId(conn), request })
+    }
+
+    fn join(&mut self, conn: u64, peer: Id) -> Vec<Output> {
+        self.connect(conn, peer);
+        self.tell(Input::Text { conn: ConnId(conn), text: r#"{"type":"announce","data":{}}"# })
+    }
+}
+
+fn peer(n: u8) -> Id {
+    Id([n; 20])
+}
+
+fn closes(said: &[Output]) -> Vec<(u64, u16)> {
+    let close = |output: &Output| match output {
+        Output::Close { conn, code, .. } => Some((conn.0, *code)),
+        _ => None,
+    };
+    said.iter().filter_map(close).collect()
+}
+
+fn texts_to(said: &[Output], to: u64) -> Vec<String> {
+    let text = |output: &Output| match output {
+        Output::Text { conn, text } if conn.0 == to => Some(text.clone()),
+        _ => None,
+    };
+    said.iter().filter_map(text).collect()
+}
+
+#[test]
+fn a_lone_hub_is_ready_when_it_knows_that_nobody_else_is_there() {
+    let mut bench = Bench::new(Settings::default());
+    bench.tell(Input::Timer);
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Ready);
+
+    let bootstrap_hubs = vec![String::from("ws://192.0.2.1:3000")];
+    let mut bench = Bench::new(Settings { bootstrap_hubs, ..Settings::default() });
+    let said = bench.tell(Input::Timer);
+    let [Output::Dial { conn, url }] = &said[..] else { panic!("one dial: {said:?}") };
+    assert_eq!(url, &format!("ws://192.0.2.1:3000/?peerId={}&mesh=1", bench.hub.id()));
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Joining);
+    bench.tell(Input::DialFailed { conn: *conn, error: String::from("refused") });
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Ready);
+}
+
+#[test]
+fn an_older_connection_that_answers_its_probe_stays() {
+    let mut bench = Bench::new(Settings::default());
+    bench.join(1, peer(1));
+    let said = bench.connect(3, peer(1));
+    assert_eq!(said, [Output::Ping { conn: ConnId(1) }]);
+    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1) })), [(3, 1008)]);
+    assert_eq!(bench.hub.status(bench.now).local_peers, 1);
+}
+
+#[test]
+fn an_older_connection_that_does_not_answer_is_replaced() {
+    let mut bench = Bench::new(Settings::default());
+    bench.join(1, peer(1));
+    bench.join(5, peer(2));
+    bench.connect(3, peer(1));
+    let said = bench.wait(Duration::from_millis(1200));
+    assert_eq!(closes(&said), [(1, 1008)]);
+    assert!(said.contains(&Output::Read { conn: ConnId(3) }));
+    assert!(texts_to(&said, 5).iter().any(|text| text.contains("goodbye")), "{said:?}");
+    let said = bench.tell(Input::Text { conn: ConnId(3), text: r#"{"type":"announce","data":{}}"# });
+    assert!(texts_to(&said, 5).iter().any(|text| text.contains("peer-discovered")), "{said:?}");
+}
+
+#[test]
+fn of_several_that_wait_for_a_probe_the_newest_may_go_on() {
+    let mut bench = Bench::new(Settings::default());
+    bench.join(1, peer(1));
+    bench.connect(3, peer(1));
+    assert_eq!(closes(&bench.connect(5, peer(1))), [(3, 1008)]);
+    bench.tell(Input::Closed { conn: ConnId(3), reason: ClosedBy::Local });
+    let said = bench.tell(Input::Closed { conn: ConnId(1), reason: ClosedBy::Broken(String::from("reset")) });
+    assert!(said.contains(&Output::Read { conn: ConnId(5) }), "{said:?}");
+}
+
+#[test]
+fn silent_clients_are_pinged_and_then_dropped() {
+    let settings = Settings {
+        peer_timeout: Duration::from_secs(20),
+        cleanup_interval: Duration::from_secs(5),
+        ..Settings::default()
+    };
+    let mut bench = Bench::new(settings);
+    bench.join(1, peer(1));
+    let said = bench.wait(Duration::from_secs(12));
+    assert!(said.contains(&Output::Ping { conn: ConnId(1) }) && closes(&said).is_empty(), "{said:?}");
+    bench.tell(Input::Pong { conn: ConnId(1) });
+    assert!(closes(&bench.wait(Duration::from_secs(15))).is_empty());
+    assert_eq!(closes(&bench.wait(Duration::from_secs(15))), [(1, 1008)]);
+}
+
+#[test]
+fn draining_closes_clients_one_after_another() {
+    let mut bench = Bench::new(Settings::default());
+    for n in 0..50 {
+        bench.join(2 * u64::from(n) + 1, peer(n + 1));
+    }
+    let at_once = closes(&bench.tell(Input::Drain { over: Duration::from_secs(5) }));
+    assert!(at_once.len() < 5, "{at_once:?}");
+    assert_eq!(closes(&bench.connect(999, peer(99))), [(999, 1001)]);
+    let half = closes(&bench.wait(Duration::from_millis(2500)));
+    assert!((20..35).contains(&half.len()), "{}", half.len());
+    assert!(!bench.hub.is_drained());
+    let rest = closes(&bench.wait(Duration::from_millis(2700)));
+    assert!(rest.iter().all(|(_, code)| *code == 1001));
+    assert_eq!(at_once.len() + half.len() + rest.len(), 50);
+    assert!(bench.hub.is_drained());
+}
+
+#[test]
+fn a_hub_that_is_told_to_stay_takes_clients_again() {
+    let mut bench = Bench::new(Settings::default());
+    bench.tell(Input::Timer);
+    bench.tell(Input::Drain { over: Duration::ZERO });
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Draining);
+    bench.tell(Input::Undrain);
+    assert!(closes(&bench.connect(1, peer(1))).is_empty());
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Ready);
+}
+
+#[test]
+fn an_old_hub_that_is_not_listed_any_more_has_to_go() {
+    let listed = "127.0.0.1".parse().expect("an address");
+    let mut bench = Bench::new(Settings { legacy_hubs: vec![listed], ..Settings::default() });
+    bench.connect(1, peer(1));
+    bench.tell(Input::Text { conn: ConnId(1), text: r#"{"type":"announce","data":{"isHub":true}}"# });
+    assert_eq!(bench.hub.status(bench.now).ws_links, 1);
+    let key = MeshKey::new(b"another key of the bench").expect("long enough");
+    bench.hub.reconfigure(Settings::default(), key, bench.now);
+    let said: Vec<Output> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
+    assert_eq!(closes(&said), [(1, 1008)]);
+}
+
+#[test]
+fn an_id_may_be_shortened_until_it_is_ambiguous() {
+    let mut bench = Bench::new(Settings::default());
+    let (mut one, mut two) = ([0xab; 20], [0xab; 20]);
+    (one[2], two[2]) = (1, 2);
+    bench.join(1, Id(one));
+    bench.join(3, Id(two));
+    assert_eq!(bench.hub.find_id("ABAB01"), Ok(Id(one)));
+    assert!(bench.hub.find_id("abab").is_err_and(|error| error.to_string().contains("ambiguous")));
+    assert!(
+        bench.hub.find_id("").is_err()
+            && bench.hub.find_id("xyz").is_err()
+            && bench.hub.find_id("ff").is_err()
+    );
+}

@@ -117,14 +117,14 @@ impl Hub {
         bootstrap.state = State::Up(conn);
         (bootstrap.hub, bootstrap.failures, bootstrap.answered) = (None, 0, true);
         self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: Id::default() });
-        self.mesh_changed();
+        self.mesh_changed_now();
     }
 
     pub(super) fn bootstrap_is_myself(&mut self, url: &str) {
         if let Some(bootstrap) = self.joining.bootstraps.by_url(url) {
             bootstrap.state = State::Myself;
             bootstrap.answered = true;
-            self.mesh_changed();
+            self.mesh_changed_now();
         }
     }
 
@@ -138,7 +138,7 @@ impl Hub {
         let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
         bootstrap.state = State::Waiting(now + pause);
         self.event(Event::BootstrapDisconnected { uri: url.to_owned(), reason: reason.to_owned() });
-        self.mesh_changed();
+        self.mesh_changed_now();
     }
 
     /// A link or an older hub's connection is over: perhaps it was a bootstrap's.
