@@ -8,3 +8,4 @@ mod differences;
 mod harness;
 mod old_hub;
 mod real_clients;
+mod rogue_hubs;

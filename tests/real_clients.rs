@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Client, Clients, Ground, Hub, JsHub, Need, Plan, all_hear_all, skipped, tcp_between, until, until_ok,
+    Client, Clients, Ground, Hub, Need, Plan, all_hear_all, skipped, tcp_between, until, until_ok,
 };
 
 const NETWORK: &str = "pigeons";

@@ -210,6 +210,15 @@ impl Hub {
         log.iter().filter_map(|line| EVENTS.into_iter().find(|name| is_event(line, name))).collect()
     }
 
+    /// Waits until it logs the event `name` with `text` among its fields.
+    pub(crate) fn wait_logged(&self, name: &str, text: &str) {
+        until_ok(&format!("hub {} logs {name} with {text:?}", self.port), || {
+            let log = self.process.log();
+            let told = log.iter().any(|line| is_event(line, name) && line.contains(text));
+            if told { Ok(()) } else { Err(format!("{log:#?}")) }
+        });
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();

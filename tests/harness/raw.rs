@@ -30,6 +30,7 @@ pub(crate) struct Raw {
     socket: WebSocket<TcpStream>,
     /// Read but not yet asked for.
     inbox: VecDeque<Value>,
+    binaries: VecDeque<Vec<u8>>,
     closed: Option<Closed>,
 }
 
@@ -40,8 +41,13 @@ impl Raw {
         stream.set_read_timeout(None).expect("a socket option");
         let url = format!("{}{path_and_query}", hub.url());
         let (socket, _) = tungstenite::client(url, stream).expect("the hub accepts the WebSocket");
+        Self::over(socket)
+    }
+
+    /// Over an open WebSocket.
+    pub(crate) fn over(socket: WebSocket<TcpStream>) -> Self {
         socket.get_ref().set_read_timeout(Some(LOOK)).expect("a socket option");
-        Self { socket, inbox: VecDeque::new(), closed: None }
+        Self { socket, inbox: VecDeque::new(), binaries: VecDeque::new(), closed: None }
     }
 
     /// Connects as `peer` and waits until the hub says that it is connected.
@@ -105,6 +111,7 @@ impl Raw {
                 Ok(Message::Text(text)) => {
                     self.inbox.push_back(parse(&text));
                 }
+                Ok(Message::Binary(bytes)) => self.binaries.push_back(bytes.to_vec()),
                 Ok(Message::Close(frame)) => {
                     let closed =
                         frame.map_or((1005, String::new()), |it| (it.code.into(), it.reason.to_string()));
@@ -129,6 +136,16 @@ impl Raw {
                 Some(at) => Ok(self.inbox.remove(at).expect("it is there")),
                 None => Err(format!("{:?}, there is {:?}", self.closed, self.inbox)),
             }
+        })
+    }
+
+    /// Waits for a binary message and takes it out.
+    pub(crate) fn wait_binary(&mut self) -> Vec<u8> {
+        until_ok("the hub sends a binary message", || {
+            if self.binaries.is_empty() {
+                self.read();
+            }
+            self.binaries.pop_front().ok_or_else(|| format!("{:?}", self.closed))
         })
     }
 
