@@ -1,14 +1,14 @@
-//! From the command line, the environment and a file to the configuration.
+//! From the command line, the environment and files to the configuration.
 //!
 //! A flag counts more than an environment variable, which counts more than
-//! the file, which counts more than the default. Flags, variables and help
+//! the files ([`files`]), which count more than the default. Flags, variables and help
 //! come from the table [`KEYS`]; values are taken as texts and checked there,
 //! so that a faulty one reads the same wherever it stands.
 
+mod files;
+
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use pigeonhub_proto::config::{Config, ConfigError, Flag, KEYS, Key, Origin};
@@ -16,11 +16,10 @@ use pigeonhub_proto::config::{Config, ConfigError, Flag, KEYS, Key, Origin};
 /// The exit status for a configuration that is refused: `EX_CONFIG` of sysexits(3).
 pub const EX_CONFIG: u8 = 78;
 
-/// The largest configuration file, in bytes.
-const LARGEST_FILE: u64 = 1 << 20;
-
 const CONFIG_FLAG: &str = "--config";
 const CONFIG_ENV: &str = "PIGEONHUBD_CONFIG";
+/// Names another folder than [`files::FOLDER`]; for tests and for unusual installations.
+const FOLDER_ENV: &str = "PIGEONHUBD_CONFIG_DIR";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -31,23 +30,20 @@ pub enum LoadError {
     /// A key or value is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The file cannot be read.
-    #[error("{path}: cannot be read: {source}; should be a readable file, as {by} names it")]
-    Unreadable {
-        /// As it was named.
-        path: String,
-        /// The flag or variable that named it.
-        by: &'static str,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file cannot be a configuration.
-    #[error("{path}: {found}; should be TOML text of at most {LARGEST_FILE} bytes")]
-    NotText {
-        /// As it was named.
-        path: String,
-        /// What it is instead.
-        found: String,
+    /// A file cannot be read.
+    #[error(transparent)]
+    File(#[from] files::FileError),
+    /// The file of an instance gives it another port than its name says.
+    #[error(
+        "{origin}: listen.port = {port}: this file is read because of its name, which says {named}; name the file {port}.toml, or leave the port out of it"
+    )]
+    OtherPort {
+        /// Where the port is set.
+        origin: Origin,
+        /// The port that is set.
+        port: u16,
+        /// The port in the file's name.
+        named: u16,
     },
 }
 
@@ -73,11 +69,14 @@ impl LoadError {
 
 /// The command line, for parsing it and for its manual.
 pub fn command() -> Command {
-    let config = Arg::new(CONFIG_FLAG)
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help(format!("The configuration file; without one, none is read [env: {CONFIG_ENV}]"));
+    let config =
+        Arg::new(CONFIG_FLAG).long("config").value_name("FILE").value_parser(value_parser!(PathBuf)).help(
+            format!(
+                "The one configuration file. Without one: {0}/pigeonhubd.toml, then {0}/conf.d/*.toml, then \
+             {0}/PORT.toml, as far as they exist [env: {CONFIG_ENV}; another folder than {0}: {FOLDER_ENV}]",
+                files::FOLDER
+            ),
+        );
     // What most want to set comes first.
     let (folders, sections): (Vec<&Key>, Vec<&Key>) = KEYS.iter().partition(|key| key.section().is_empty());
     Command::new("pigeonhubd")
@@ -123,11 +122,36 @@ where
     A: Into<OsString> + Clone,
 {
     let matches = command().try_get_matches_from(args)?;
+    let named = file(&matches, &env);
     let mut config = Config::default();
-    if let Some((path, by)) = file(&matches, &env) {
-        let name = path.to_string_lossy().into_owned();
-        config.apply_file(&name, &read(&path, &name, by)?)?;
+    if let Some((path, by)) = &named {
+        files::apply(&mut config, path, by)?;
+    } else {
+        let folder = env(FOLDER_ENV).filter(|folder| !folder.is_empty());
+        let folder = folder.map_or_else(|| PathBuf::from(files::FOLDER), PathBuf::from);
+        files::apply_common(&mut config, &folder)?;
+        // The port, which names the last file, may be set by any source but that file.
+        let mut so_far = config.clone();
+        over(&mut so_far, &matches, &env)?;
+        let port = so_far.listen.port;
+        files::apply_instance(&mut config, &folder, port)?;
+        over(&mut config, &matches, &env)?;
+        if config.listen.port != port {
+            let (origin, port_set) = (config.origin("listen.port").clone(), config.listen.port);
+            return Err(LoadError::OtherPort { origin, port: port_set, named: port });
+        }
+        return Ok(config.checked()?);
     }
+    over(&mut config, &matches, &env)?;
+    Ok(config.checked()?)
+}
+
+/// Lays the environment over the files, and the flags over that.
+fn over(
+    config: &mut Config,
+    matches: &ArgMatches,
+    env: &impl Fn(&str) -> Option<OsString>,
+) -> Result<(), LoadError> {
     for key in &KEYS {
         if let Some((name, value)) = key.env.and_then(|name| env(name).map(|value| (name, value))) {
             let value = value.into_string().map_err(|_| Config::not_text(key, Origin::Env(name)))?;
@@ -135,9 +159,9 @@ where
         }
     }
     for key in &KEYS {
-        apply_flag(&mut config, key, &matches)?;
+        apply_flag(config, key, matches)?;
     }
-    Ok(config.checked()?)
+    Ok(())
 }
 
 fn file(matches: &ArgMatches, env: impl Fn(&str) -> Option<OsString>) -> Option<(PathBuf, &'static str)> {
@@ -155,22 +179,6 @@ fn apply_flag(config: &mut Config, key: &'static Key, matches: &ArgMatches) -> R
             None => Ok(()),
         },
     }
-}
-
-fn read(path: &Path, name: &str, by: &'static str) -> Result<String, LoadError> {
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a larger file from one that just fits.
-    let read = File::open(path).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
-    read.map_err(|source| LoadError::Unreadable { path: name.to_owned(), by, source })?;
-    let not_text = |found: String| LoadError::NotText { path: name.to_owned(), found };
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(not_text(String::from("larger")));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(valid).filter(|byte| **byte == b'\n').count() + 1;
-        not_text(format!("not UTF-8 in line {line}"))
-    })
 }
 
 #[cfg(test)]

@@ -93,6 +93,8 @@ impl Plan {
         fs::create_dir_all(&home).expect("a home");
         let mut command = Command::new(daemon());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);
+        // Not what may be configured on this machine.
+        command.env("PIGEONHUBD_CONFIG_DIR", ground.folder().join("etc"));
         command.current_dir(ground.folder()).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
         command.arg("--runtime-dir").arg(runtime(ground, port));
         command.arg("--state-dir").arg(ground.folder().join(format!("state-{port}")));

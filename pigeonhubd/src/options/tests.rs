@@ -9,7 +9,9 @@ use crate::test_dir::TestDir;
 
 /// What a start with these arguments and variables would be configured with.
 fn start(args: &[&str], vars: &[(&str, &str)]) -> Result<Config, LoadError> {
-    let vars: BTreeMap<&str, &str> = vars.iter().copied().collect();
+    // Not what may be configured on this machine.
+    let mut vars: BTreeMap<&str, &str> = vars.iter().copied().collect();
+    vars.entry("PIGEONHUBD_CONFIG_DIR").or_insert("/nowhere");
     let args = std::iter::once("pigeonhubd").chain(args.iter().copied());
     load(args, |name| vars.get(name).map(OsString::from))
 }
@@ -186,10 +188,72 @@ fn a_faulty_file_is_named() {
 
 #[test]
 fn a_variable_that_is_no_text_is_refused() {
-    let env = |name: &str| (name == "HOST").then(|| OsStr::from_bytes(b"\xff").to_owned());
+    let env = |name: &str| match name {
+        "PIGEONHUBD_CONFIG_DIR" => Some(OsString::from("/nowhere")),
+        _ => (name == "HOST").then(|| OsStr::from_bytes(b"\xff").to_owned()),
+    };
     let error = load(["pigeonhubd"], env).expect_err("not UTF-8");
     assert_eq!(
         error.to_string(),
         "HOST: listen.host: not UTF-8; should be an IP address, \"localhost\", or \"*\" for all addresses"
     );
+}
+
+#[test]
+fn the_files_of_a_folder_lie_over_each_other() {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.join("conf.d")).expect("a folder");
+    for (name, text) in [
+        ("pigeonhubd.toml", "listen.port = 3001\nlisten.max_connections = 1\nmesh.max_peers = 4\n"),
+        ("conf.d/20-b.toml", "listen.max_connections = 3\nmesh.min_peers = 3\n"),
+        (
+            "conf.d/10-a.toml",
+            "listen.max_connections = 2\nmesh.min_peers = 1\nlisten.cors_origin = \"null\"\n",
+        ),
+        ("conf.d/.hidden.toml", "nonsense"),
+        ("conf.d/README", "nonsense"),
+        ("3001.toml", "listen.max_connections = 4\n"),
+        ("3002.toml", "listen.max_connections = 5\nlisten.port = 3003\n"),
+    ] {
+        std::fs::write(dir.join(name), text).expect("written");
+    }
+    let folder = dir.to_str().expect("UTF-8");
+    let vars = [("PIGEONHUBD_CONFIG_DIR", folder)];
+    let config = start(&[], &vars).expect("all fine");
+    assert_eq!((config.listen.port, config.listen.max_connections), (3001, 4));
+    assert_eq!((config.mesh.max_peers, config.mesh.min_peers, &*config.listen.cors_origin), (4, 3, "null"));
+    for (key, origin) in [
+        ("listen.max_connections", "3001.toml:1:26"),
+        ("mesh.min_peers", "conf.d/20-b.toml:2:18"),
+        ("listen.port", "pigeonhubd.toml:1:15"),
+    ] {
+        assert_eq!(config.origin(key).to_string(), format!("{folder}/{origin}"));
+    }
+    let config = start(&["--port", "3004"], &vars).expect("without a file of its own");
+    assert_eq!((config.listen.port, config.listen.max_connections), (3004, 3));
+    let config = start(&["--port", "3002"], &vars).expect("the flag counts more than its file");
+    assert_eq!((config.listen.port, config.listen.max_connections), (3002, 5));
+    let other = dir.join("3001.toml");
+    let config = start(&["--config", other.to_str().expect("UTF-8")], &vars).expect("that file alone");
+    assert_eq!((config.listen.port, config.listen.max_connections, config.mesh.max_peers), (3000, 4, 3));
+
+    std::fs::write(&other, "listen.port = 3005\n").expect("written");
+    assert_eq!(
+        refused(&[], &vars).1,
+        format!(
+            "{folder}/3001.toml:1:15: listen.port = 3005: this file is read because of its name, which says 3001; \
+             name the file 3005.toml, or leave the port out of it"
+        )
+    );
+    std::fs::write(dir.join("conf.d/30-c.toml"), "mesh.max_peer = 1\n").expect("written");
+    let (code, message) = refused(&[], &vars);
+    assert!(
+        message.starts_with(&format!("{folder}/conf.d/30-c.toml:1:6: mesh.max_peer: unknown")),
+        "{message}"
+    );
+    assert_eq!(code, 78);
+    std::fs::remove_file(dir.join("conf.d/30-c.toml")).expect("removed");
+    std::fs::create_dir(dir.join("conf.d/40.toml")).expect("a folder in its place");
+    let message = refused(&[], &vars).1;
+    assert!(message.contains("conf.d/40.toml: cannot be read: Is a directory"), "{message}");
 }

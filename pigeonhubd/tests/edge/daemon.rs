@@ -143,7 +143,7 @@ async fn a_key_file_that_is_named_must_exist() {
 /// The built program, on loopback and with folders of its own.
 fn program(folder: &Folder, port: u16, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pigeonhubd"));
-    command.env_clear().env("HOME", folder.path());
+    command.env_clear().env("HOME", folder.path()).env("PIGEONHUBD_CONFIG_DIR", folder.path());
     command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-bootstrap"]);
     command.arg("--runtime-dir").arg(folder.path().join("run"));
     command.arg("--state-dir").arg(folder.path().join("state"));
