@@ -49,6 +49,9 @@ pub struct Status {
     pub connections: usize,
     /// Seconds since the start.
     pub uptime: u64,
+    /// Seconds since the configuration was read.
+    #[serde(default)]
+    pub config_age: Option<u64>,
     pub version: String,
 }
 

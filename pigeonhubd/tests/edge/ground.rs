@@ -209,6 +209,7 @@ fn status() -> Status {
         networks: 6,
         connections: 7,
         uptime: 8,
+        config_age: Some(9),
         version: String::from("0.0.0"),
     }
 }

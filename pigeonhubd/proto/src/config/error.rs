@@ -107,6 +107,11 @@ impl ConfigError {
         &self.0.origin
     }
 
+    /// The key that is wrong; empty if none can be named.
+    pub fn key(&self) -> &str {
+        &self.0.key
+    }
+
     /// What is wrong.
     pub fn problem(&self) -> &Problem {
         &self.0.problem

@@ -19,21 +19,39 @@ enum Found<'a> {
 
 impl Config {
     /// Lays the file over what is set so far. `name` is only for messages.
+    ///
+    /// # Errors
+    /// The first mistake; what stands behind it is not set.
     pub fn apply_file(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let source = Source { file: Arc::from(name), text };
         let document = DeTable::parse(text).map_err(|error| syntax(&source, &error))?;
-        // The parser sorts by name; a person reads from the top.
-        let mut found = walk(document.get_ref());
-        found.sort_by_key(|(span, _)| span.start);
-        for (span, found) in found {
-            match found {
-                Found::Entry(key, value) => self.apply_entry(&source, key, value)?,
-                Found::Wrong { key, value, problem } => {
-                    return Err(ConfigError::new(source.origin(span), key, source.slice(value), problem));
-                }
+        read_down(&document).into_iter().try_for_each(|(span, found)| self.apply_found(&source, span, found))
+    }
+
+    /// As [`Self::apply_file`], but goes on after a mistake, and returns all of them.
+    pub fn apply_file_to_the_end(&mut self, name: &str, text: &str) -> Vec<ConfigError> {
+        let source = Source { file: Arc::from(name), text };
+        match DeTable::parse(text) {
+            Ok(document) => read_down(&document)
+                .into_iter()
+                .filter_map(|(span, found)| self.apply_found(&source, span, found).err())
+                .collect(),
+            Err(error) => vec![syntax(&source, &error)],
+        }
+    }
+
+    fn apply_found(
+        &mut self,
+        source: &Source<'_>,
+        span: Range<usize>,
+        found: Found<'_>,
+    ) -> Result<(), ConfigError> {
+        match found {
+            Found::Entry(key, value) => self.apply_entry(source, key, value),
+            Found::Wrong { key, value, problem } => {
+                Err(ConfigError::new(source.origin(span), key, source.slice(value), problem))
             }
         }
-        Ok(())
     }
 
     fn apply_entry(
@@ -53,6 +71,13 @@ impl Config {
         self.set_origin(key, source.origin(value.span()));
         Ok(())
     }
+}
+
+/// What stands in a file, from its top: the parser sorts by name.
+fn read_down<'a>(document: &'a Spanned<DeTable<'a>>) -> Vec<(Range<usize>, Found<'a>)> {
+    let mut found = walk(document.get_ref());
+    found.sort_by_key(|(span, _)| span.start);
+    found
 }
 
 fn walk<'a>(document: &'a DeTable<'a>) -> Vec<(Range<usize>, Found<'a>)> {

@@ -35,6 +35,8 @@ impl Hub {
             networks: self.directory.own_networks().count(),
             connections: self.connections(),
             uptime: now.mono.since(self.started.mono).as_secs(),
+            // The edge reads it, and knows.
+            config_age: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
