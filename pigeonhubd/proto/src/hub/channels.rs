@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::counters::ChannelOutcome;
 use super::joining::Purpose;
 use super::links::Transport;
 use super::{Hub, close};
@@ -71,6 +72,10 @@ impl Channels {
 
     fn with(&self, hub: &Id) -> Option<ConnId> {
         self.attempts.iter().find(|(_, attempt)| attempt.hub == *hub).map(|(conn, _)| *conn)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.attempts.len()
     }
 
     /// Attempts in vain since the last success.
@@ -192,6 +197,7 @@ impl Hub {
         if let Some(earlier) = self.channels.with(&hub) {
             // The other end has begun anew.
             self.channels.attempts.remove(&earlier);
+            self.counters.channels.count(ChannelOutcome::Restarted);
             self.close(earlier, close::NORMAL, "A newer attempt");
         }
         let mut attempt = self.new_attempt(hub, number, false);
@@ -241,10 +247,13 @@ impl Hub {
             Ok((id, _)) if id == hub => {
                 self.channels.attempts.remove(&conn);
                 self.channels.tries.remove(&hub);
+                self.counters.channels.count(ChannelOutcome::Linked);
                 self.link_up(conn, hub, Transport::Channel, Framing::new(None), "a data channel");
             }
             checked => {
-                let reason = checked.err().unwrap_or(HandshakeError::Id).to_string();
+                let error = checked.err().unwrap_or(HandshakeError::Id);
+                self.counters.rejections.count((&error).into());
+                let reason = error.to_string();
                 self.event(Event::HubRejected { hub: hub.to_string(), reason: reason.clone() });
                 self.abandon(conn, &reason);
             }
@@ -270,6 +279,7 @@ impl Hub {
     pub(super) fn attempt_lost(&mut self, hub: &Id) {
         if let Some(conn) = self.channels.with(hub) {
             self.channels.attempts.remove(&conn);
+            self.counters.channels.count(ChannelOutcome::Restarted);
             self.close(conn, close::NORMAL, "the hubs' messages to each other start anew");
         }
     }
@@ -281,6 +291,7 @@ impl Hub {
 
     fn attempt_failed(&mut self, conn: ConnId) {
         let Some(attempt) = self.channels.attempts.remove(&conn) else { return };
+        self.counters.channels.count(ChannelOutcome::Failed);
         let now = self.now.mono;
         let tries = self.channels.tries.entry(attempt.hub).or_default();
         let pause = (FIRST_PAUSE * 2u32.saturating_pow(tries.failures.min(6))).min(LONGEST_PAUSE);

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Hub;
+use super::relay::Signal;
 use crate::directory::{Claim, Home};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
@@ -55,6 +56,7 @@ impl Hub {
         target: Option<Spelled>,
         network: Option<&str>,
     ) {
+        self.counters.complained(code);
         self.send_text(conn, reply::error(text, code, target, network, self.now));
     }
 
@@ -103,6 +105,7 @@ impl Hub {
         }
         let claim = self.own_claim(&network, peer.id, Home::Session(conn), data.shown.into());
         self.claim_own(&network, peer, claim);
+        self.counters.announces += 1;
         self.event(Event::PeerAnnounced { peer_id: peer.id, network: network.to_string() });
     }
 
@@ -162,7 +165,8 @@ impl Hub {
             let text = format!("announce yourself in network '{}' first", frame.network);
             return self.complain(conn, &text, ErrorCode::NotAnnounced, Some(target), Some(&frame.network));
         }
-        self.route_signal(Some(conn), kind, peer, target, &frame.network, frame.data);
+        let signal = Signal { kind, from: peer, target, network: &frame.network, data: frame.data };
+        self.route_signal(Some(conn), signal);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::counters::{LinkEnd, SessionEnd};
 use super::{Hub, close};
 use crate::io::ConnId;
 use crate::time::Time;
@@ -72,7 +73,7 @@ impl Hub {
         let share = open.len().div_ceil(ticks as usize);
         for conn in open.iter().take(share) {
             self.close(*conn, close::GOING_AWAY, REASON);
-            self.session_over(*conn, "this hub is shutting down");
+            self.session_over(*conn, SessionEnd::Draining, "this hub is shutting down");
         }
         if self.sessions.is_empty() {
             self.draining.left = true;
@@ -94,7 +95,7 @@ impl Hub {
         let legacies: Vec<ConnId> = self.legacies.keys().copied().collect();
         for conn in legacies {
             self.close(conn, close::GOING_AWAY, REASON);
-            self.legacy_over(conn, "this hub is shutting down");
+            self.legacy_over(conn, LinkEnd::Draining, "this hub is shutting down");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::Hub;
+use super::counters::Refusal;
 use crate::directory::network_hash;
 use crate::event::Event;
 use crate::id::Id;
@@ -171,7 +172,10 @@ impl Hub {
             match self.got_record(signed, neighbour) {
                 Ok(Some(signed)) => news.push(signed),
                 Ok(None) => {}
-                Err(reason) => self.event(Event::Refused { from: neighbour.to_string(), reason }),
+                Err(reason) => {
+                    self.counters.refusals.count(Refusal::Record);
+                    self.event(Event::Refused { from: neighbour.to_string(), reason });
+                }
             }
         }
         if !news.is_empty() {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::counters::{DialOutcome, HubRejection};
 use super::links::Transport;
 use super::{Hub, close};
 use crate::event::Event;
@@ -124,6 +125,7 @@ impl Hub {
     /// A hub of ours, by its own word, connected: it is asked for proof.
     pub(super) fn challenge(&mut self, conn: ConnId, peer: Spelled, request: Request) {
         if self.joining.accepted() >= MAX_ACCEPTED {
+            self.counters.rejections.count(HubRejection::Crowded);
             return self.close(conn, close::POLICY, "Too many hubs are joining; try again");
         }
         let nonce = self.random_bytes();
@@ -244,6 +246,7 @@ impl Hub {
         self.learn_own_url(&own_url(welcome.seen_as, self.settings.port));
         let (ours, theirs) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
+        self.counters.dials.count(DialOutcome::Linked);
         let fallback = matches!(target.purpose, Purpose::Fallback(_));
         if target.purpose == Purpose::Bootstrap {
             self.bootstrap_up(&target.url, conn, hub);
@@ -258,10 +261,12 @@ impl Hub {
         let Some(handshake) = self.joining.handshakes.get(&conn) else { return };
         if let (HandshakeError::Myself, Some(target)) = (error, &handshake.target) {
             let url = target.url.clone();
+            self.counters.dials.count(DialOutcome::Myself);
             self.joining.handshakes.remove(&conn);
             self.close(conn, close::NORMAL, "It is this hub itself");
             return self.bootstrap_is_myself(&url);
         }
+        self.counters.rejections.count(error.into());
         let reason = error.to_string();
         let hub = match (&handshake.target, &handshake.step) {
             (Some(target), _) => target.url.clone(),
@@ -278,6 +283,7 @@ impl Hub {
     pub(super) fn turned_away(&mut self, conn: ConnId, reason: &str) {
         let handshake = self.joining.handshakes.get(&conn);
         let Some(target) = handshake.and_then(|handshake| handshake.target.as_ref()) else { return };
+        self.counters.rejections.count(HubRejection::ByFarEnd);
         self.event(Event::HubRejected { hub: target.url.clone(), reason: format!("it says: {reason}") });
     }
 
@@ -290,6 +296,7 @@ impl Hub {
     }
 
     fn dial_over(&mut self, target: &Target, reason: &str) {
+        self.counters.dials.count(DialOutcome::Failed);
         match target.purpose {
             Purpose::Bootstrap => self.bootstrap_down(&target.url, reason),
             // Their turns come again by the clock.
@@ -312,6 +319,7 @@ impl Hub {
             return Err(HandshakeError::Old);
         };
         if let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) {
+            self.counters.dials.count(DialOutcome::OldHub);
             self.legacy_dialled(conn, &target, remote);
         }
         Ok(())

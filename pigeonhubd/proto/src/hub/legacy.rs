@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
+use super::counters::{LinkEnd, LinkKind, Refusal};
 use super::joining::Target;
+use super::relay::Signal;
 use super::{Hub, close};
 use crate::directory::{Entry, EntryKey, Home};
 use crate::event::Event;
@@ -57,6 +59,7 @@ impl Hub {
 
     fn legacy_up(&mut self, conn: ConnId, hub: Option<Id>, name: String, remote: IpAddr) {
         let (heard_at, connected_at) = (self.now.mono, self.now.unix_ms);
+        self.counters.links_opened.count(LinkKind::Legacy);
         self.legacies.insert(conn, Legacy { hub, name, remote, heard_at, connected_at, peers: 0 });
         if let Some(hub_id) = hub {
             self.event(Event::HubRegistered { hub_id });
@@ -104,7 +107,10 @@ impl Hub {
         let name = legacy.name.clone();
         let frame = match ClientFrame::parse(text) {
             Ok(frame) => frame,
-            Err(error) => return self.event(Event::Refused { from: name, reason: error.to_string() }),
+            Err(error) => {
+                self.counters.refusals.count(Refusal::OldHub);
+                return self.event(Event::Refused { from: name, reason: error.to_string() });
+            }
         };
         match &frame.kind {
             ClientKind::PeerDiscovered => self.legacy_discovered(conn, &frame),
@@ -169,12 +175,14 @@ impl Hub {
         let own = self.directory.find(&frame.network, &from.id).is_some_and(|entry| entry.home() == home);
         let back = self.directory.find(&frame.network, &target.id).is_some_and(|entry| entry.home() == home);
         if own && !back {
-            self.route_signal(None, kind, from, target, &frame.network, frame.data);
+            let signal = Signal { kind, from, target, network: &frame.network, data: frame.data };
+            self.route_signal(None, signal);
         }
     }
 
-    pub(super) fn legacy_over(&mut self, conn: ConnId, reason: &str) {
+    pub(super) fn legacy_over(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {
         let Some(legacy) = self.legacies.remove(&conn) else { return };
+        self.counters.links_closed.count(end);
         let home = Home::Legacy(conn);
         let gone: Vec<_> = self
             .directory
@@ -204,7 +212,7 @@ impl Hub {
         for (conn, heard_at) in all {
             if now.since(heard_at) >= timeout {
                 self.close(conn, close::POLICY, "No sign of life");
-                self.legacy_over(conn, "no sign of life");
+                self.legacy_over(conn, LinkEnd::Silent, "no sign of life");
             } else {
                 self.outputs.push_back(Output::Ping { conn });
             }

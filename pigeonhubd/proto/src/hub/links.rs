@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::counters::{LinkEnd, LinkKind, Refusal};
 use super::{Hub, TICK, close};
 use crate::event::Event;
 use crate::id::Id;
@@ -143,6 +144,7 @@ impl Hub {
             bye: None,
             unwanted_since: None,
         };
+        self.counters.links_opened.count(if link.is_p2p() { LinkKind::P2p } else { LinkKind::Ws });
         self.links.open.insert(conn, link);
         if self.gossip.records.get(&hub).is_none() {
             self.event(Event::HubDiscovered { hub_id: hub, via: via.to_owned() });
@@ -184,17 +186,18 @@ impl Hub {
         self.send_frame(conn, &LinkFrame::Bye(bye));
         let code = if bye == Bye::Draining { close::GOING_AWAY } else { close::NORMAL };
         self.close(conn, code, bye.text());
-        self.link_over(conn, bye.text());
+        self.link_over(conn, bye.into(), bye.text());
     }
 
     /// Closes a link whose far end is silent or breaks the rules.
-    pub(super) fn break_link(&mut self, conn: ConnId, reason: &str) {
+    pub(super) fn break_link(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {
         self.close(conn, close::POLICY, reason);
-        self.link_over(conn, reason);
+        self.link_over(conn, end, reason);
     }
 
-    pub(super) fn link_over(&mut self, conn: ConnId, reason: &str) {
+    pub(super) fn link_over(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {
         let Some(link) = self.links.open.remove(&conn) else { return };
+        self.counters.links_closed.count(link.bye.map_or(end, LinkEnd::from));
         let reason = if let Some(bye) = link.bye { bye.text() } else { reason };
         if link.bye == Some(Bye::Migrated) {
             self.migrated_by_far_end();
@@ -228,8 +231,9 @@ impl Hub {
         let frame = match link.framing.join(bytes) {
             Ok(frame) => frame,
             Err(error) => {
+                self.counters.refusals.count(Refusal::Frame);
                 self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
-                return self.break_link(conn, &error.to_string());
+                return self.break_link(conn, LinkEnd::Violation, &error.to_string());
             }
         };
         // Only what the far end itself has sent, and not for the first time, is a sign of life.
@@ -237,7 +241,10 @@ impl Hub {
         let Some(frame) = frame else { return };
         match decode(&frame) {
             Ok(frame) => self.link_frame(conn, hub, frame),
-            Err(error) => self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() }),
+            Err(error) => {
+                self.counters.refusals.count(Refusal::Frame);
+                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
+            }
         }
     }
 
@@ -250,6 +257,9 @@ impl Hub {
             LinkFrame::HeartbeatEcho { sent_us } => {
                 let rtt = self.now.mono.since(Time(sent_us));
                 if let Some(link) = self.links.open.get_mut(&conn) {
+                    let counters = &mut self.counters;
+                    if link.is_p2p() { &mut counters.rtt_p2p } else { &mut counters.rtt_ws }
+                        .observe_time(rtt);
                     link.rtt = Some(link.rtt.map_or(rtt, |old| (old * 7 + rtt) / 8));
                 }
             }
@@ -286,7 +296,7 @@ impl Hub {
             self.send_frame(conn, &LinkFrame::Heartbeat { digest, sent_us: now.0 });
         }
         for conn in dead {
-            self.break_link(conn, "no heartbeat for 3 s");
+            self.break_link(conn, LinkEnd::Silent, "no heartbeat for 3 s");
         }
     }
 

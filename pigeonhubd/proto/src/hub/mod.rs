@@ -18,9 +18,11 @@
 //! | `draining` | leaving on purpose |
 //! | `probe` | live probes of the way to a hub |
 //! | `report` | what `pigeonctl` and `/health` show |
+//! | `counters` | figures for monitoring |
 
 mod channels;
 mod clients;
+pub mod counters;
 mod discovery;
 mod draining;
 mod gossip;
@@ -77,6 +79,7 @@ pub struct Hub {
     /// The moment of the input that is being handled.
     now: Now,
     outputs: VecDeque<Output>,
+    counters: counters::Counters,
     next_conn: u64,
     next_tick: Time,
     next_sweep: Time,
@@ -115,6 +118,7 @@ impl Hub {
             started: now,
             now,
             outputs: VecDeque::new(),
+            counters: counters::Counters::default(),
             next_conn: 0,
             next_tick: now.mono,
             next_sweep: now.mono + settings.cleanup_interval,
@@ -248,11 +252,11 @@ impl Hub {
             ClosedBy::Local => String::from("closed here"),
         };
         if self.sessions.holds(conn) {
-            self.session_over(conn, &text);
+            self.session_over(conn, reason.into(), &text);
         } else if self.links.contains(conn) {
-            self.link_over(conn, &text);
+            self.link_over(conn, counters::LinkEnd::Lost, &text);
         } else if self.legacies.contains_key(&conn) {
-            self.legacy_over(conn, &text);
+            self.legacy_over(conn, counters::LinkEnd::Lost, &text);
         } else if self.channels.contains(conn) {
             self.channel_over(conn, &text);
         } else {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde_json::value::RawValue;
 
 use super::Hub;
+use super::counters::{SignalOutcome, Undelivered};
 use crate::directory::Home;
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
@@ -32,6 +33,16 @@ struct Sender {
     network: String,
 }
 
+/// A signal on its way into this hub's hands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signal<'a> {
+    pub(super) kind: SignalKind,
+    pub(super) from: Spelled,
+    pub(super) target: Spelled,
+    pub(super) network: &'a str,
+    pub(super) data: Option<&'a RawValue>,
+}
+
 /// A signal whose target is not known yet, while some hub has yet to tell who
 /// its peers are.
 #[derive(Debug)]
@@ -46,25 +57,26 @@ struct Held {
 /// Signals on their way to other hubs.
 #[derive(Debug, Default)]
 pub(super) struct Relay {
-    under_way: BTreeMap<Token, Sender>,
+    /// With the time when each was sent.
+    under_way: BTreeMap<Token, (Sender, Time)>,
     held: VecDeque<Held>,
     held_bytes: usize,
+}
+
+impl Relay {
+    /// Signals that wait for news of their targets, and those that other hubs have not acknowledged.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.held.len(), self.under_way.len())
+    }
 }
 
 impl Hub {
     /// Sends a signal to its target, wherever that is. `conn` is the sender's
     /// own connection; without one it came from an older hub.
-    pub(super) fn route_signal(
-        &mut self,
-        conn: Option<ConnId>,
-        kind: SignalKind,
-        from: Spelled,
-        target: Spelled,
-        network: &str,
-        data: Option<&RawValue>,
-    ) {
+    pub(super) fn route_signal(&mut self, conn: Option<ConnId>, signal: Signal<'_>) {
+        let Signal { kind, from, target, network, data } = signal;
         let Some(entry) = self.directory.find(network, &target.id) else {
-            return self.hold(conn, kind, from, target, network, data);
+            return self.hold(conn, signal);
         };
         // An earlier one to the same target that still waits goes first.
         if self
@@ -73,11 +85,12 @@ impl Hub {
             .iter()
             .any(|held| held.sender.target.id == target.id && held.sender.network == network)
         {
-            return self.hold(conn, kind, from, target, network, data);
+            return self.hold(conn, signal);
         }
         let (stamp, spelled) = (entry.claim().stamp, entry.peer);
         match entry.home() {
             Home::Session(to) | Home::Legacy(to) => {
+                self.counters.signals.count(SignalOutcome::Local);
                 self.send_text(to, reply::signal(kind, data, from, spelled, network, self.now));
             }
             Home::Hub(hub) => {
@@ -98,7 +111,11 @@ impl Hub {
         let token = self.streams.new_token();
         match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {
             Ok(()) => {
-                self.relay.under_way.insert(token, sender);
+                self.counters.signals.count(SignalOutcome::Relayed);
+                if let Some(links) = self.mesh.routes.distance(&hub) {
+                    self.counters.relay_hops.observe(links as u64);
+                }
+                self.relay.under_way.insert(token, (sender, self.now.mono));
             }
             Err(why) => self.tell_undelivered(&sender, why),
         }
@@ -106,31 +123,21 @@ impl Hub {
 
     /// The target is unknown here. If some hub has yet to tell who its peers
     /// are the signal waits for that, else its sender is told.
-    fn hold(
-        &mut self,
-        conn: Option<ConnId>,
-        kind: SignalKind,
-        from: Spelled,
-        target: Spelled,
-        network: &str,
-        data: Option<&RawValue>,
-    ) {
+    fn hold(&mut self, conn: Option<ConnId>, signal: Signal<'_>) {
+        let Signal { kind, from, target, network, data } = signal;
         let sender = Sender { from: from.id, target, network: network.to_owned() };
         let size = data.map_or(0, |data| data.get().len());
         let room = self.relay.held.len() < MAX_HELD && self.relay.held_bytes + size <= MAX_HELD_BYTES;
         let waiting = self.relay.held.iter().any(|held| held.sender.target.id == target.id);
         // An older hub cannot be told; it may be wrong about the peer.
         if conn.is_none() || !room || !(waiting || self.is_unsure_of(network)) {
-            let why = if room {
-                "no such peer in this network"
-            } else {
-                "too many signals wait for news of their target"
-            };
+            let why = if room { Undelivered::Unknown } else { Undelivered::Crowded };
             return self.tell_undelivered(&sender, why);
         }
         self.relay.held_bytes += size;
         let until = self.now.mono + self.settings.signal_timeout;
         let data = data.map(|data| data.get().to_owned());
+        self.counters.signals.count(SignalOutcome::Held);
         self.relay.held.push_back(Held { sender, kind, from, data, until });
     }
 
@@ -166,12 +173,13 @@ impl Hub {
             self.relay.held_bytes -= held.data.as_ref().map_or(0, String::len);
             let Sender { target, network, .. } = &held.sender;
             if self.directory.find(network, &target.id).is_none() {
-                self.tell_undelivered(&held.sender, "no such peer in this network");
+                self.tell_undelivered(&held.sender, Undelivered::Unknown);
                 continue;
             }
             let data: Option<&RawValue> =
                 held.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
-            self.route_signal(None, held.kind, held.from, *target, network, data);
+            let signal = Signal { kind: held.kind, from: held.from, target: *target, network, data };
+            self.route_signal(None, signal);
         }
     }
 
@@ -191,6 +199,7 @@ impl Hub {
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
         let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
         if let Ok(data) = data {
+            self.counters.signals.count(SignalOutcome::Received);
             let text = reply::signal(signal.kind, data, signal.from, entry.peer, network, self.now);
             self.send_text(conn, text);
         }
@@ -198,23 +207,28 @@ impl Hub {
 
     pub(super) fn got_undelivered(&mut self, from: Id, target: Spelled, network: &str) {
         let sender = Sender { from, target, network: network.to_owned() };
-        self.tell_undelivered(&sender, "it has left its hub");
+        self.tell_undelivered(&sender, Undelivered::Left);
     }
 
     pub(super) fn signal_acked(&mut self, token: Token) {
-        self.relay.under_way.remove(&token);
+        if let Some((_, sent_at)) = self.relay.under_way.remove(&token) {
+            self.counters.signals.count(SignalOutcome::Acknowledged);
+            self.counters.delivery.observe_time(self.now.mono.since(sent_at));
+        }
     }
 
     /// The stream that carried a signal was given up.
     pub(super) fn signal_lost(&mut self, token: Token) {
-        if let Some(sender) = self.relay.under_way.remove(&token) {
-            self.tell_undelivered(&sender, "its hub does not answer");
+        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
+            self.tell_undelivered(&sender, Undelivered::Silent);
         }
     }
 
-    fn tell_undelivered(&mut self, sender: &Sender, why: &str) {
+    fn tell_undelivered(&mut self, sender: &Sender, why: Undelivered) {
+        self.counters.undelivered.count(why);
         // Senders at older hubs have no connection here, and no ear for it.
         let Some(conn) = self.sessions.by_peer(&sender.from) else { return };
+        let why = why.text();
         let text = format!("peer {} cannot be reached in network '{}': {why}", sender.target, sender.network);
         self.complain(conn, &text, ErrorCode::PeerUnreachable, Some(sender.target), Some(&sender.network));
     }

@@ -1,5 +1,6 @@
 //! New settings for a running hub. Clients and links stay.
 
+use super::counters::LinkEnd;
 use super::{Hub, close};
 use crate::io::ConnId;
 use crate::mesh::identity::MeshKey;
@@ -43,7 +44,7 @@ impl Hub {
         let unlisted: Vec<ConnId> = unlisted.map(|(conn, _)| *conn).collect();
         for conn in unlisted {
             self.close(conn, close::POLICY, "This address is not in mesh.legacy_hubs any more");
-            self.legacy_over(conn, "its address is not listed any more");
+            self.legacy_over(conn, LinkEnd::Unlisted, "its address is not listed any more");
         }
     }
 }

@@ -5,6 +5,7 @@ mod mesh;
 pub use mesh::FindError;
 
 use super::Hub;
+use super::counters::{Counters, Gauges};
 use crate::control::{HubInfo, MeshState, PeerInfo, Status};
 use crate::directory::Home;
 use crate::id::Id;
@@ -38,6 +39,36 @@ impl Hub {
             // The edge reads it, and knows.
             config_age: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many there are at this moment.
+    pub fn gauges(&self) -> Gauges {
+        let (held, under_way) = self.relay.waiting();
+        let (queued, queued_bytes) = self.queued_to_hubs();
+        let unreachable = self.gossip.records.iter().filter(|(_, it)| it.unreachable_since.is_some());
+        Gauges {
+            sessions: self.sessions.len() - self.sessions.waiting(),
+            waiting: self.sessions.waiting(),
+            handshakes: self.joining.handshakes(),
+            channels: self.channels.len(),
+            links_p2p: self.links.p2p(),
+            links_ws: self.links.sockets(),
+            links_legacy: self.legacies.len(),
+            fallbacks: self.links.iter().filter(|(_, link)| link.is_fallback()).count(),
+            wanted: self.mesh.wanted.len(),
+            records: self.gossip.records.iter().count(),
+            unreachable: unreachable.count(),
+            missed: self.missed(),
+            held,
+            under_way,
+            queued,
+            queued_bytes,
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::{SessionEnd, TurnedAway};
 use super::{Hub, close};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
@@ -62,6 +63,10 @@ impl Sessions {
         self.open.len() + self.waiting.len()
     }
 
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -83,19 +88,22 @@ impl Sessions {
 impl Hub {
     pub(super) fn accepted(&mut self, conn: ConnId, request: Request) {
         let Some(peer) = request.peer_id.as_deref().and_then(|id| id.parse::<Spelled>().ok()) else {
+            self.counters.turned_away.count(TurnedAway::BadId);
             return self.close(conn, close::POLICY, "Invalid peerId format");
         };
         if self.draining.is_on() {
+            self.counters.turned_away.count(TurnedAway::Draining);
             return self.close(conn, close::GOING_AWAY, "This hub is shutting down");
         }
         if self.connections() >= self.settings.max_connections {
+            self.counters.turned_away.count(TurnedAway::Full);
             return self.close(conn, close::POLICY, "Maximum connections reached");
         }
         if request.mesh && self.settings.hub_enabled {
             return self.challenge(conn, peer, request);
         }
         match self.sessions.by_peer(&peer.id) {
-            _ if peer.id == self.id => self.close(conn, close::POLICY, "Peer already connected"),
+            _ if peer.id == self.id => self.already_connected(conn),
             None => self.open_session(conn, peer, request.remote),
             Some(older) => self.probe_older(older, conn, peer, request.remote),
         }
@@ -106,9 +114,15 @@ impl Hub {
         self.sessions.len() + self.links.sockets() + self.legacies.len() + self.joining.handshakes()
     }
 
+    fn already_connected(&mut self, conn: ConnId) {
+        self.counters.turned_away.count(TurnedAway::Duplicate);
+        self.close(conn, close::POLICY, "Peer already connected");
+    }
+
     fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: IpAddr) {
         let session =
             Session { peer, remote, heard_at: self.now.mono, pinged_at: None, networks: Vec::new() };
+        self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);
         self.send_text(conn, reply::connected::<()>(peer, None, self.now));
@@ -133,7 +147,7 @@ impl Hub {
         }
         let waiting = Waiting { conn, peer, remote, until: now + PROBE };
         if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
-            self.close(earlier.conn, close::POLICY, "Peer already connected");
+            self.already_connected(earlier.conn);
         }
         self.next_tick = self.next_tick.min(now + super::TICK);
     }
@@ -141,7 +155,7 @@ impl Hub {
     /// Ends a session in favour of a newer connection of the same peer.
     pub(super) fn replace(&mut self, older: ConnId) {
         self.close(older, close::POLICY, "Replaced by a newer connection of this peer");
-        self.session_over(older, "replaced by a newer connection");
+        self.session_over(older, SessionEnd::Replaced, "replaced by a newer connection");
     }
 
     /// Anything at all came from a client.
@@ -154,15 +168,16 @@ impl Hub {
         }
         let peer = session.peer.id;
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
-            self.close(waiting.conn, close::POLICY, "Peer already connected");
+            self.already_connected(waiting.conn);
         }
     }
 
-    pub(super) fn session_over(&mut self, conn: ConnId, reason: &str) {
+    pub(super) fn session_over(&mut self, conn: ConnId, end: SessionEnd, reason: &str) {
         let Some(session) = self.sessions.open.remove(&conn) else {
             self.sessions.waiting.retain(|_, waiting| waiting.conn != conn);
             return;
         };
+        self.counters.sessions_closed.count(end);
         let peer = session.peer.id;
         self.sessions.by_peer.remove(&peer);
         for network in session.networks {
@@ -177,6 +192,7 @@ impl Hub {
     /// Takes a session out of the clients' without a word: it turned out to be an older hub.
     pub(super) fn take_session(&mut self, conn: ConnId) -> Option<Session> {
         let session = self.sessions.open.remove(&conn)?;
+        self.counters.sessions_closed.count(SessionEnd::OldHub);
         self.sessions.by_peer.remove(&session.peer.id);
         for network in &session.networks {
             self.leave(conn, session.peer.id, network);
@@ -217,7 +233,7 @@ impl Hub {
         self.outputs.extend(quiet.into_iter().map(|conn| Output::Ping { conn }));
         for conn in dead {
             self.close(conn, close::POLICY, "No sign of life");
-            self.session_over(conn, "no sign of life");
+            self.session_over(conn, SessionEnd::Silent, "no sign of life");
         }
         self.sweep_legacies();
     }
@@ -225,6 +241,7 @@ impl Hub {
     /// Turns away connections that wait for an older one of their peer.
     pub(super) fn refuse_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.sessions.waiting).into_values() {
+            self.counters.turned_away.count(TurnedAway::Draining);
             self.close(waiting.conn, close::GOING_AWAY, "This hub is shutting down");
         }
     }
@@ -233,7 +250,7 @@ impl Hub {
     pub(super) fn disconnect(&mut self, peer: &Id) {
         if let Some(conn) = self.sessions.by_peer(peer) {
             self.close(conn, close::POLICY, "Disconnected by the operator");
-            self.session_over(conn, "disconnected by the operator");
+            self.session_over(conn, SessionEnd::Operator, "disconnected by the operator");
         }
     }
 }

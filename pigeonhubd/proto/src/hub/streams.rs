@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Hub;
+use super::counters::{Refusal, Undelivered};
 use crate::event::Event;
 use crate::id::Id;
 use crate::mesh::stream::{self, Frame, Stream, Token};
@@ -65,6 +66,12 @@ impl Hub {
         let _ = self.push_encoded(hub, payload, NO_TOKEN, deadline);
     }
 
+    /// Unacknowledged messages to all hubs, and their bytes.
+    pub(super) fn queued_to_hubs(&self) -> (usize, usize) {
+        let queued = self.streams.by_hub.values().map(|with| with.stream.queued());
+        queued.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    }
+
     /// Whether a message that can wait should be sent to that hub now.
     pub(super) fn has_room_for(&self, hub: Id) -> bool {
         self.streams.by_hub.get(&hub).is_none_or(|with| with.stream.queued().0 < stream::WINDOW_MESSAGES)
@@ -76,7 +83,7 @@ impl Hub {
         message: &HubMessage<'_>,
         token: Token,
         deadline: Time,
-    ) -> Result<(), &'static str> {
+    ) -> Result<(), Undelivered> {
         self.push_encoded(hub, encode(message).into(), token, deadline)
     }
 
@@ -87,9 +94,9 @@ impl Hub {
         payload: Bytes,
         token: Token,
         deadline: Time,
-    ) -> Result<(), &'static str> {
-        let Some(with) = self.stream_with(hub) else { return Err("its hub is not in the mesh") };
-        with.stream.push(payload, token, deadline).map_err(|_| "too much waits for its hub already")?;
+    ) -> Result<(), Undelivered> {
+        let Some(with) = self.stream_with(hub) else { return Err(Undelivered::Gone) };
+        with.stream.push(payload, token, deadline).map_err(|_| Undelivered::Congested)?;
         self.streams.touched.insert(hub);
         Ok(())
     }
@@ -112,20 +119,28 @@ impl Hub {
         if routed.dst == self.id {
             return self.got_stream_frame(routed.src, &routed.body);
         }
-        let Some(hops) = routed.hops.checked_sub(1).filter(|hops| *hops > 0) else { return };
+        let Some(hops) = routed.hops.checked_sub(1).filter(|hops| *hops > 0) else {
+            self.counters.stranded += 1;
+            return;
+        };
         let back = |hub: &Id| *hub == neighbour || self.is_suspect(hub);
         let next = self
             .mesh
             .routes
             .next_hop(&routed.dst, back)
             .or_else(|| self.mesh.routes.fallback(&routed.dst, Some(neighbour), 1).first().copied());
-        if let Some(next) = next {
-            self.pass_on(next, Routed { hops, ..routed });
+        match next {
+            Some(next) => {
+                self.counters.forwarded += 1;
+                self.pass_on(next, Routed { hops, ..routed });
+            }
+            None => self.counters.stranded += 1,
         }
     }
 
     fn got_stream_frame(&mut self, src: Id, body: &[u8]) {
         let Ok(frame) = decode::<Frame<'_>>(body) else {
+            self.counters.refusals.count(Refusal::Frame);
             let reason = String::from("unreadable frame of a stream");
             return self.event(Event::Refused { from: src.to_string(), reason });
         };
@@ -220,7 +235,10 @@ impl Hub {
             }
             Ok(HubMessage::Introduce { network, peer, to }) => self.introduced(&network, peer, &to),
             Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
-            Err(error) => self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() }),
+            Err(error) => {
+                self.counters.refusals.count(Refusal::HubMessage);
+                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
+            }
         }
     }
 

@@ -70,6 +70,11 @@ impl Hub {
         Count { p2p: self.links.p2p(), links: neighbours.len(), known, missed, needed }
     }
 
+    /// Hubs out of reach that readiness still waits for.
+    pub(in crate::hub) fn missed(&self) -> usize {
+        self.count().missed
+    }
+
     pub(in crate::hub) fn judge_readiness(&mut self) {
         let count = self.count();
         let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining.is_on();
@@ -101,6 +106,7 @@ impl Hub {
         readiness.was_linked |= count.p2p > 0;
         self.gossip.own.ready = true;
         self.gossip.changed();
+        self.counters.became_ready += 1;
         self.event(Event::HubMeshReady { p2p_connections: count.p2p, total_hubs: self.other_members() + 1 });
     }
 
@@ -119,6 +125,7 @@ impl Hub {
         }
         let reason = self.mesh.readiness.reason.clone();
         let total_hubs = self.other_members() + 1;
+        self.counters.degraded += 1;
         self.event(Event::HubMeshDegraded { p2p_connections: count.p2p, total_hubs, reason });
     }
 
