@@ -175,7 +175,7 @@ impl Hub {
             .list
             .iter()
             .filter(|bootstrap| matches!(bootstrap.state, State::Waiting(at) if at <= now))
-            .filter(|bootstrap| !bootstrap.hub.is_some_and(|hub| self.is_reachable(&hub)))
+            .filter(|bootstrap| bootstrap.hub.is_none_or(|hub| self.needs_bootstrap(&hub)))
             .map(|bootstrap| bootstrap.url.clone())
             .collect();
         for url in due {
@@ -185,6 +185,12 @@ impl Hub {
             self.dial(Purpose::Bootstrap, &url);
         }
         self.dial_vanished();
+    }
+
+    /// A bootstrap's WebSocket is needed while its hub is out of reach, and
+    /// while this hub has too few data channels and no other link to it.
+    fn needs_bootstrap(&self, hub: &Id) -> bool {
+        !self.is_reachable(hub) || (self.is_short_of_links() && self.links.to(hub).is_none())
     }
 
     fn dial_vanished(&mut self) {

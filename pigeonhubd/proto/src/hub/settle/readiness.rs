@@ -13,6 +13,8 @@ use crate::wire::mesh::Bye;
 /// How long a hub that vanished is still missed: readiness is not had without
 /// a link to it if there are too few others.
 const MISSED: Duration = Duration::from_secs(60);
+/// How long a hub that left readiness waits before it dials its bootstraps again.
+const SHORT: Duration = Duration::from_secs(2);
 /// How long a hub that is ready stays so while a newcomer gets its link.
 const NEWCOMER: Duration = Duration::from_secs(20);
 
@@ -23,6 +25,8 @@ pub(in crate::hub) struct Readiness {
     pub(in crate::hub) since: Option<Time>,
     /// Whether it was ever ready with another hub in it.
     was_linked: bool,
+    /// When it was left last.
+    left_at: Time,
     /// Data channels when it became ready.
     p2p: usize,
     /// Since when there are too few data channels, while still counted as ready.
@@ -113,6 +117,7 @@ impl Hub {
     fn left_ready(&mut self, count: &Count) {
         let readiness = &mut self.mesh.readiness;
         readiness.since = None;
+        readiness.left_at = self.now.mono;
         readiness.migrated = false;
         readiness.short_since = None;
         let was_alone = readiness.p2p == 0;
@@ -145,6 +150,12 @@ impl Hub {
             reason.push_str(&format!("; to {failing} hubs none opens: is UDP blocked?"));
         }
         reason
+    }
+
+    /// Readiness was left, and not just for the moment in which a link is replaced.
+    pub(in crate::hub) fn is_short_of_links(&self) -> bool {
+        let readiness = &self.mesh.readiness;
+        readiness.since.is_none() && readiness.was_linked && self.now.mono.since(readiness.left_at) >= SHORT
     }
 
     /// The state, for status and events.
