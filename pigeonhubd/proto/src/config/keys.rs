@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::Config;
 use super::kind::Kind;
 use super::setting::{Fault, Raw, Setting};
-use super::words::{self as text, Host, HubUrl, LogLevel, Uid, WhenAlone};
+use super::words::{self as text, Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 /// One key.
@@ -79,12 +79,13 @@ pub fn sections() -> impl Iterator<Item = &'static str> {
 }
 
 /// The sections and what each is for.
-pub const SECTIONS: [(&str, &str); 6] = [
+pub const SECTIONS: [(&str, &str); 7] = [
     ("listen", "What this hub offers to clients and other hubs, on one port for both."),
     ("hub", "Whether this is a hub."),
     ("mesh", "The mesh of hubs."),
     ("bootstrap", "The hubs through which this one joins the mesh."),
     ("control", "The control socket, which pigeonctl uses."),
+    ("metrics", "Figures for monitoring, in OpenMetrics."),
     ("log", "What is logged."),
 ];
 
@@ -122,7 +123,7 @@ const PATH: Kind = Kind::Text { what: "a path", check: text::path };
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 29] = [
+pub static KEYS: [Key; 31] = [
     key!(
         runtime_dir,
         PATH,
@@ -321,6 +322,22 @@ pub static KEYS: [Key; 29] = [
         None,
         "Users, by number, who may change things over the control socket: reload, drain, disconnect and the like. \
          Root and the hub's own user always may. They also need to be in the socket's group."
+    ),
+    key!(
+        metrics.listen,
+        Kind::Text { what: MetricsListen::WHAT, check: text::parses::<MetricsListen> },
+        value("--metrics-listen", "ADDRESS"),
+        None,
+        "Where /metrics, /health, /livez and /readyz are answered over HTTP, apart from clients: an address with a \
+         port, \"auto\" for 127.0.0.1 and the port 6464 above listen.port (9464 for 3000) if that is free, or \
+         \"off\". `pigeonctl metrics` shows the figures in any case."
+    ),
+    key!(
+        metrics.public,
+        Kind::Switch,
+        None,
+        None,
+        "If true, /metrics is answered on listen.port too, to everyone."
     ),
     key!(
         log.level,

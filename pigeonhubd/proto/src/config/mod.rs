@@ -30,6 +30,7 @@ mod file;
 mod ice;
 mod keys;
 mod kind;
+mod running;
 mod setting;
 #[cfg(test)]
 mod tests;
@@ -44,7 +45,7 @@ pub use example::example;
 pub use ice::IceServer;
 pub use keys::{Flag, KEYS, Key, SECTIONS, find, sections};
 pub use kind::{Check, Kind};
-pub use words::{Host, HubUrl, LogLevel, Uid, WhenAlone};
+pub use words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 
 use crate::paths;
 use crate::settings::{LegacyHub, Settings};
@@ -64,6 +65,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// `[control]`
     pub control: Control,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[log]`
     pub log: Log,
     /// If none, see [`paths::runtime_dir`].
@@ -127,6 +130,13 @@ pub struct Control {
     pub admins: Vec<Uid>,
 }
 
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    pub listen: MetricsListen,
+    pub public: bool,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -169,6 +179,7 @@ impl Default for Config {
                 max_reconnect_attempts: hub.max_reconnect_attempts,
             },
             control: Control::default(),
+            metrics: Metrics::default(),
             log: Log { level: LogLevel::Info },
             runtime_dir: None,
             state_dir: None,

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::error::Problem;
 use super::kind::{Kind, parse_size, size_text, time_text};
-use super::words::{Host, HubUrl, LogLevel, Uid, WhenAlone};
+use super::words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 /// A value before it is read.
@@ -166,7 +166,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(Host, HubUrl, LegacyHub, LogLevel, Uid, WhenAlone);
+words!(Host, HubUrl, LegacyHub, LogLevel, MetricsListen, Uid, WhenAlone);
 
 /// Reads a text whose type checks it.
 fn word<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<T, Fault> {

@@ -106,6 +106,62 @@ impl fmt::Display for WhenAlone {
     }
 }
 
+/// Where figures for monitoring are answered over HTTP, apart from clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MetricsListen {
+    /// On 127.0.0.1, at the hub's port plus [`MetricsListen::ABOVE`].
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl MetricsListen {
+    pub(super) const WHAT: &'static str =
+        "\"auto\", \"off\", or an IP address with a port, such as 127.0.0.1:9464";
+
+    /// How far the port of [`Self::Auto`] is above the hub's own.
+    pub const ABOVE: u16 = 6464;
+
+    /// The address, for a hub on `port`; none if there is none.
+    pub fn address(&self, port: u16) -> Option<SocketAddr> {
+        match self {
+            Self::Auto => Some((Ipv4Addr::LOCALHOST, port.checked_add(Self::ABOVE)?).into()),
+            Self::Off => None,
+            Self::At(address) => Some(*address),
+        }
+    }
+}
+
+impl FromStr for MetricsListen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "off" => Ok(Self::Off),
+            _ if address(text).is_some() => Err(String::from("an address without a port")),
+            _ => match text.parse::<SocketAddr>() {
+                Ok(address) if address.port() == 0 => Err(String::from("port 0")),
+                Ok(address) => Ok(Self::At(address)),
+                Err(_) => Err(String::from("not an address")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for MetricsListen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Off => f.write_str("off"),
+            Self::At(address) => address.fmt(f),
+        }
+    }
+}
+
 /// A user of this machine, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uid(pub u32);

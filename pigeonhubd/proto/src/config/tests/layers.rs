@@ -183,6 +183,7 @@ fn every_key_is_found_and_no_flag_or_variable_is_used_twice() {
             "--legacy-hub",
             "--bootstrap",
             "--no-bootstrap",
+            "--metrics-listen",
             "--log-level"
         ]
     );

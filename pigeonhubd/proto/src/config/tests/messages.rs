@@ -157,12 +157,13 @@ fn an_unknown_key_comes_with_a_guess() {
         (
             "frobnicate = 1\n",
             "x.toml:1:1: frobnicate: unknown key; there are runtime_dir, state_dir and the sections listen, hub, \
-             mesh, bootstrap, control, log\n",
+             mesh, bootstrap, control, metrics, log\n",
         ),
         ("[meshh]\nmax_peers = 3\n", "x.toml:1:2: meshh: unknown section; did you mean [mesh]?\n"),
         (
             "[federation]\n",
-            "x.toml:1:2: federation: unknown section; there are [listen], [hub], [mesh], [bootstrap], [control], [log]\n",
+            "x.toml:1:2: federation: unknown section; there are [listen], [hub], [mesh], [bootstrap], [control], \
+             [metrics], [log]\n",
         ),
         (
             "listen.port.number = 3\n",

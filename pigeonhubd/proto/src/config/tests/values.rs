@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::file;
-use crate::config::{Host, LogLevel, Uid, WhenAlone};
+use crate::config::{Host, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::LegacyHub;
 
 #[test]
@@ -219,6 +219,26 @@ fn admins_are_numbers_with_or_without_quotes() {
         ("control.admins = 0", "control.admins = 0: a whole number; should be a list of at most 64"),
         ("bootstrap.hubs = [3000]", "bootstrap.hubs = 3000: a whole number; should be a ws:// or"),
         ("mesh.ready_when_alone = \"no\"", "neither; should be \"ready\" or \"wait\""),
+    ] {
+        let message = file(text).expect_err("refused").to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+}
+
+#[test]
+fn metrics_are_answered_above_the_port_or_elsewhere_or_nowhere() {
+    let listen = |text: &str| file(text).map(|config| config.metrics.listen.address(config.listen.port));
+    let at = |text: &str| Some(text.parse().expect("an address"));
+    assert_eq!(listen(""), Ok(at("127.0.0.1:9464")));
+    assert_eq!(listen("listen.port = 65000"), Ok(None), "no port is so far above");
+    assert_eq!(listen("metrics.listen = \"off\""), Ok(None));
+    assert_eq!(listen("metrics.listen = \"[::1]:9000\""), Ok(at("[::1]:9000")));
+    assert_eq!(MetricsListen::Auto.to_string(), "auto");
+    for (text, expected) in [
+        ("metrics.listen = \"127.0.0.1\"", "an address without a port; should be \"auto\", \"off\", or"),
+        ("metrics.listen = \"127.0.0.1:0\"", "port 0; should be"),
+        ("metrics.listen = \"here:9464\"", "not an address; should be"),
+        ("metrics.listen = 9464", "a whole number; should be"),
     ] {
         let message = file(text).expect_err("refused").to_string();
         assert!(message.contains(expected), "{message}");
