@@ -274,14 +274,16 @@ impl Directory {
         true
     }
 
-    /// Forgets whom a peer has met, as when it starts anew.
-    pub fn forget_meetings(&mut self, key: EntryKey) {
-        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return };
-        for other in std::mem::take(&mut entry.met) {
+    /// Forgets whom a peer has met, as when it starts anew; returns whom it had met.
+    pub fn forget_meetings(&mut self, key: EntryKey) -> Vec<EntryKey> {
+        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Vec::new() };
+        let met = std::mem::take(&mut entry.met);
+        for other in &met {
             if let Some(other) = self.entries.get_mut(other.0 as usize) {
                 other.met.retain(|met| *met != key);
             }
         }
+        met
     }
 
     /// The peers that `hub` claims, in one network or in all, other than by `subscription`.

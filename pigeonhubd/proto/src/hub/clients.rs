@@ -127,8 +127,7 @@ impl Hub {
         self.presence_changed(network, peer.id);
         let Some(key) = self.directory.key(network, &peer.id) else { return };
         if self.directory.get(key).is_some_and(|entry| entry.home() == home) {
-            self.directory.forget_meetings(key);
-            self.introduce_newcomer(key);
+            self.introduce_anew(key);
             self.tell_legacies_here(key);
             self.release_held(network, peer.id);
         }

@@ -45,6 +45,21 @@ impl Hub {
         self.meet_all(key, &chosen, !small);
     }
 
+    /// A peer is somewhere else, or announced itself again: it is introduced
+    /// as if it were new, but also to those here that have heard of it before,
+    /// or nobody would tell them when it leaves.
+    pub(super) fn introduce_anew(&mut self, key: EntryKey) {
+        let before = self.directory.forget_meetings(key);
+        if self.directory.get(key).is_some_and(|entry| matches!(entry.home(), Home::Hub(_))) {
+            self.introduce_remote(key);
+        } else {
+            self.introduce_newcomer(key);
+        }
+        for other in before {
+            self.meet(key, other);
+        }
+    }
+
     /// A peer of another hub came: shows it to the peers here that have room.
     pub(super) fn introduce_remote(&mut self, key: EntryKey) {
         let Some(entry) = self.directory.get(key) else { return };
@@ -134,10 +149,7 @@ impl Hub {
     pub(super) fn unclaimed(&mut self, unclaimed: Unclaimed) {
         match unclaimed {
             Unclaimed::Nothing => {}
-            Unclaimed::Moved(key) => {
-                self.directory.forget_meetings(key);
-                self.introduce_newcomer(key);
-            }
+            Unclaimed::Moved(key) => self.introduce_anew(key),
             Unclaimed::Gone(entry) => self.tell_gone(&entry),
         }
     }
@@ -157,6 +169,19 @@ impl Hub {
             let others = self.directory.network(&gone.network).map_or(0, |network| network.peers.len() - 1);
             if met < fewest && met < others {
                 self.introduce_newcomer(*key);
+            }
+        }
+        self.meet_rest(&gone.network);
+    }
+
+    /// A network that shrank to one where everyone is told of everyone: those
+    /// who did not meet while it was larger do now.
+    fn meet_rest(&mut self, network: &str) {
+        let Some(network) = self.directory.network(network) else { return };
+        if network.peers.len() == self.settings.max_candidates + 1 {
+            let own: Vec<EntryKey> = network.own.values().copied().collect();
+            for key in own {
+                self.introduce_newcomer(key);
             }
         }
     }

@@ -405,7 +405,6 @@ impl Hub {
                 self.release_held(network, peer);
             }
             Claimed::Moved(key, before) => {
-                self.directory.forget_meetings(key);
                 if let Home::Session(older) = before
                     && self.directory.get(key).is_some_and(|entry| !entry.claim().legacy)
                 {
@@ -413,7 +412,7 @@ impl Hub {
                     self.replace(older);
                 }
                 if let Some(key) = self.directory.key(network, &peer) {
-                    self.introduce_remote(key);
+                    self.introduce_anew(key);
                     self.release_held(network, peer);
                 }
             }
