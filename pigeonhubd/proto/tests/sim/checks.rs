@@ -21,7 +21,7 @@ const SPARE_TIME: Micros = 20 * SEC;
 const STALE: Micros = 25 * SEC;
 
 /// The largest network whose clients are all told of each other.
-const ALL_TOLD: usize = 60;
+const ALL_TOLD: usize = 64;
 
 impl World {
     /// The hosts whose hubs should be one mesh.
@@ -31,7 +31,9 @@ impl World {
 
     /// The most outputs that one input may lead to.
     pub(crate) fn output_limit(&self, number: usize) -> usize {
-        200 + 10 * self.hosts[number].conns.len() + 4 * self.clients.len() + 8 * self.hosts.len()
+        // When a hub is lost each client here is told of each of its clients.
+        let conns = self.hosts[number].conns.len();
+        200 + 8 * self.hosts.len() + conns * (10 + 3 * self.clients.len())
     }
 
     /// A data channel's end opened or closed.

@@ -218,7 +218,9 @@ impl World {
             Output::ChannelAnswer { conn, sdp } => self.channel_answer(number, conn, &sdp),
             Output::ChannelCandidate { conn, candidate } => self.channel_candidate(number, conn, &candidate),
             Output::Event(event) => trace!(self, 1, "hub {number}: {event:?}"),
-            Output::Probed { number: probe, hops } => trace!(self, 1, "hub {number}: probe {probe}: {hops:?}"),
+            Output::Probed { number: probe, hops } => {
+                trace!(self, 1, "hub {number}: probe {probe}: {hops:?}")
+            }
         }
     }
 

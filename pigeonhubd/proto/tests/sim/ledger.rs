@@ -49,6 +49,10 @@ pub(crate) struct Ledger {
     pub(crate) parted: Option<Micros>,
 }
 
+/// After this an announcement counts everywhere, even if the hub that the
+/// client was at before died with a later clock and has its grace.
+const STEADY: Micros = 12 * SEC;
+
 /// How long after a signal its fate must be known.
 const VERDICT: Micros = 18 * SEC;
 
@@ -74,7 +78,7 @@ impl World {
         let target = self.clients.iter().position(|other| other.id == to && other.network == network);
         let steady = target.and_then(|target| self.clients[target].session).filter(|session| {
             let since = self.sessions[*session].announced;
-            self.sessions[*session].connected && since.is_some_and(|since| self.now - since > 5 * SEC)
+            self.sessions[*session].connected && since.is_some_and(|since| self.now - since > STEADY)
         });
         let number = self.ledger.signals.len();
         let kind = TYPES[self.rng.index(TYPES.len())];

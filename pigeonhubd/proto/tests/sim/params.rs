@@ -137,9 +137,9 @@ impl Params {
         let rng = &mut Rng::new(seed ^ 0x7061_7261_6d73);
         let hubs = match rng.below(100) {
             0..15 => 3,
-            15..60 => rng.range(3, 9),
-            60..86 => rng.range(9, 17),
-            86..96 => rng.range(17, 33),
+            15..65 => rng.range(3, 9),
+            65..92 => rng.range(9, 17),
+            92..98 => rng.range(17, 33),
             _ => rng.range(33, 65),
         } as usize;
         let mut params = Self::plain(hubs);
@@ -216,11 +216,15 @@ impl Params {
     }
 
     fn faults(&mut self, rng: &mut Rng) {
-        let most = if self.hubs > 32 { 1 } else { 3 };
+        let most = match self.hubs {
+            0..=12 => 3,
+            13..=20 => 2,
+            _ => 1,
+        };
         for _ in 0..rng.range(1, most + 1) {
             let fault = rng.pick(&FAULTS).unwrap_or(Fault::Crashes);
             // Ten minutes of many hubs take their time here too: not often.
-            let long = fault == Fault::LongHalves && self.hubs > 16 && !rng.percent(25);
+            let long = fault == Fault::LongHalves && self.hubs > 12 && !rng.percent(20);
             self.rounds.push(if long { Fault::Halves } else { fault });
         }
     }

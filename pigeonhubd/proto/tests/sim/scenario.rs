@@ -16,6 +16,9 @@ use super::world::{Event, Machine, Micros, SEC, World, trace};
 /// The mesh has to be at rest within this after the last fault.
 const SETTLE: Micros = 120 * SEC;
 
+/// How long it is watched at rest.
+const QUIET: Micros = 6 * SEC;
+
 /// Builds the world of some parameters; nothing has started yet.
 pub(crate) fn build(seed: u64, params: Params) -> World {
     let mut world = World::new(seed, params);
@@ -149,15 +152,13 @@ impl World {
         }
         trace!(self, 1, "*** at rest");
         let before = self.counts;
-        self.run_for(10 * SEC);
+        self.run_for(QUIET);
         let hubs = self.members().count() as u64;
         let links: u64 = self.hosts.iter().map(|host| host.open_channels as u64).sum();
-        self.check_quiet(
-            self.counts.mesh_messages - before.mesh_messages,
-            10 * 4 * links + 20 * hubs,
-            "mesh messages",
-        );
-        self.check_quiet(self.counts.timers - before.timers, 10 * 30 * hubs, "timer inputs");
+        let seconds = QUIET / SEC;
+        let messages = self.counts.mesh_messages - before.mesh_messages;
+        self.check_quiet(messages, seconds * 4 * links + 20 * hubs, "mesh messages");
+        self.check_quiet(self.counts.timers - before.timers, seconds * 30 * hubs, "timer inputs");
         if let Err(fault) = self.at_rest() {
             return self.fail(format!("no longer at rest, though nothing happened: {fault}"));
         }
@@ -165,12 +166,15 @@ impl World {
         self.chatter = true;
         self.run_for(8 * SEC);
         self.chatter = false;
-        self.run_for(12 * SEC);
+        self.run_for(6 * SEC);
     }
 
     fn check_quiet(&mut self, count: u64, limit: u64, what: &str) {
         if count > limit && !self.hosts.iter().any(|host| host.udp_blocked) {
-            self.fail(format!("not quiet at rest: {count} {what} in 10 s; {limit} would be many"));
+            self.fail(format!(
+                "not quiet at rest: {count} {what} in {} s; {limit} would be many",
+                QUIET / SEC
+            ));
         }
     }
 
@@ -221,7 +225,7 @@ impl World {
                     for b in self.some_hubs(2) {
                         let at = self.rng.below(span);
                         self.after(at, Action::Cut(a, b));
-                        let back = at + self.rng.range(SEC, 90 * SEC);
+                        let back = at + self.rng.range(SEC, span - SEC);
                         self.after(back, Action::Heal(a, b));
                     }
                 }
