@@ -1,93 +1,150 @@
-//! One request to a hub, and its response.
+//! Requests to a hub over its control socket, and its responses.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use pigeonhub_proto::control::{Answer, CONTROL_VERSION, Command, ControlRequest, ControlResponse};
+use nix::sys::socket::{getsockopt, sockopt};
+use pigeonhub_proto::control::{
+    Answer, CONTROL_VERSION, Command, ControlErrorCode, ControlRequest, ControlResponse,
+};
 
-/// How long a hub may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::failure::Failure;
+
+/// How long a hub may take for a whole answer, unless said otherwise.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest response that is read, in bytes.
-const MAX_RESPONSE: u64 = 256 * 1024 * 1024;
+const MAX_RESPONSE: usize = 256 * 1024 * 1024;
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CallError {
-    /// Nobody listens there.
-    #[error("no hub answers on {}: {error}; is pigeonhubd running?", .socket.display())]
-    NotRunning { socket: PathBuf, error: io::Error },
-    /// No hub was found.
-    #[error("no running hub was found; name one with --instance PORT or --socket PATH (looked in {})", .looked.join(", "))]
-    NoneFound { looked: Vec<String> },
-    /// More than one was found.
-    #[error("several hubs run here; name one: {}", .found.iter().map(|port| format!("--instance {port}")).collect::<Vec<_>>().join(", "))]
-    Several { found: Vec<u16> },
-    /// The socket is not ours to open.
-    #[error("no permission for {}: it is for its hub's own user and group", .socket.display())]
-    NoPermission { socket: PathBuf },
-    /// It took too long.
-    #[error("the hub on {} does not answer within {} s", .socket.display(), TIMEOUT.as_secs())]
-    TimedOut { socket: PathBuf },
-    /// The hub says no.
-    #[error("the hub says: {0}")]
-    Refused(String),
-    /// The hub says something else than it should.
-    #[error("the hub on {} answers in a way this pigeonctl does not understand ({error}); are both of one version?", .socket.display())]
-    Unreadable { socket: PathBuf, error: String },
-    /// Our own output could not be written.
-    #[error("cannot write: {0}")]
-    Output(io::Error),
+/// A connection to a hub.
+pub(crate) struct Call {
+    socket: PathBuf,
+    timeout: Duration,
+    stream: BufReader<UnixStream>,
 }
 
-impl CallError {
-    /// As documented in pigeonctl(1).
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::NotRunning { .. } | Self::NoneFound { .. } => 3,
-            Self::NoPermission { .. } => 4,
-            Self::Several { .. } => 2,
-            Self::TimedOut { .. } => 7,
-            Self::Refused(_) | Self::Unreadable { .. } | Self::Output(_) => 1,
+/// Asks the hub with that control socket one thing.
+pub(crate) fn ask(socket: &Path, command: Command) -> Result<Answer, Failure> {
+    Call::open(socket)?.ask(command)
+}
+
+impl Call {
+    /// Connects.
+    pub(crate) fn open(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|error| of_connect(socket, error))?;
+        Ok(Self { socket: socket.to_owned(), timeout: TIMEOUT, stream: BufReader::new(stream) })
+    }
+
+    /// Gives an answer this long from now on.
+    pub(crate) fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The process id of whoever listens, and its user.
+    pub(crate) fn process(&self) -> Option<(i32, u32)> {
+        let of = getsockopt(self.stream.get_ref(), sockopt::PeerCredentials).ok()?;
+        Some((of.pid(), of.uid()))
+    }
+
+    /// One question, one answer.
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Failure> {
+        let sent = self.send(command);
+        match (self.receive(Some(Instant::now() + self.timeout)), sent) {
+            // A hub that is too busy says so before it has read the question.
+            (Ok(Some(answer)), _) => Ok(answer),
+            (Ok(None), Err(error)) => Err(self.failure(error)),
+            (Ok(None), Ok(())) => Err(Failure::HungUp { socket: self.socket.clone() }),
+            (Err(failure), _) => Err(failure),
         }
     }
 
-    fn of_io(socket: &Path, error: io::Error) -> Self {
-        let socket = socket.to_owned();
+    /// The next of several answers to one question, however long it takes;
+    /// none once the hub has hung up.
+    pub(crate) fn next(&mut self) -> Result<Option<Answer>, Failure> {
+        self.receive(None)
+    }
+
+    fn send(&mut self, command: Command) -> io::Result<()> {
+        let mut line = serde_json::to_string(&ControlRequest { v: CONTROL_VERSION, id: 1, command })?;
+        line.push('\n');
+        self.stream.get_ref().set_write_timeout(Some(self.timeout))?;
+        self.stream.get_mut().write_all(line.as_bytes())
+    }
+
+    fn receive(&mut self, until: Option<Instant>) -> Result<Option<Answer>, Failure> {
+        let line = self.read_line(until).map_err(|error| self.failure(error))?;
+        if line.is_empty() {
+            return Ok(None);
+        }
+        let unreadable = |error: String| Failure::Unreadable { socket: self.socket.clone(), error };
+        let response: ControlResponse =
+            serde_json::from_slice(&line).map_err(|error| unreadable(error.to_string()))?;
+        match response {
+            ControlResponse { error: Some(text), code, .. } => {
+                Err(Failure::Refused { code: code.unwrap_or(ControlErrorCode::BadRequest), text })
+            }
+            ControlResponse { v, .. } if v != CONTROL_VERSION => {
+                Err(unreadable(format!("it speaks version {v}, this is version {CONTROL_VERSION}")))
+            }
+            ControlResponse { ok: Some(answer), .. } => Ok(Some(answer)),
+            _ => Err(unreadable(String::from("neither an answer nor an error"))),
+        }
+    }
+
+    /// A line without its end; an empty one at the end of the stream.
+    fn read_line(&mut self, until: Option<Instant>) -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        loop {
+            // Of the whole, so that a hub which drips bytes is too slow as well.
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.get_ref().set_read_timeout(left)?;
+            let read = match self.stream.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            let end = read.iter().position(|byte| *byte == b'\n');
+            let part = read.get(..end.unwrap_or(read.len())).unwrap_or_default();
+            line.extend_from_slice(part);
+            let used = part.len() + usize::from(end.is_some());
+            self.stream.consume(used);
+            if end.is_some() || used == 0 {
+                return Ok(line);
+            }
+            if line.len() > MAX_RESPONSE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "its answer is too long"));
+            }
+        }
+    }
+
+    fn failure(&self, error: io::Error) -> Failure {
+        let socket = self.socket.clone();
         match error.kind() {
-            io::ErrorKind::PermissionDenied => Self::NoPermission { socket },
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::TimedOut { socket },
-            _ => Self::NotRunning { socket, error },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Failure::TimedOut { socket, seconds: self.timeout.as_secs() }
+            }
+            io::ErrorKind::InvalidData => Failure::Unreadable { socket, error: error.to_string() },
+            _ => Failure::HungUp { socket },
         }
     }
 }
 
-/// Asks the hub with that control socket.
-pub(crate) fn ask(socket: &Path, command: Command) -> Result<Answer, CallError> {
-    let line = exchange(socket, command).map_err(|error| CallError::of_io(socket, error))?;
-    let unreadable = |error: String| CallError::Unreadable { socket: socket.to_owned(), error };
-    let response: ControlResponse =
-        serde_json::from_str(&line).map_err(|error| unreadable(error.to_string()))?;
-    match response {
-        ControlResponse { ok: Some(answer), .. } => Ok(answer),
-        ControlResponse { error: Some(error), .. } => Err(CallError::Refused(error)),
-        _ => Err(unreadable(String::from("neither an answer nor an error"))),
+fn of_connect(socket: &Path, error: io::Error) -> Failure {
+    let owned = socket.to_owned();
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Failure::NoPermission { socket: owned, group: group_of(socket) },
+        _ => Failure::NotRunning { socket: owned, error },
     }
 }
 
-fn exchange(socket: &Path, command: Command) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let request = ControlRequest { v: CONTROL_VERSION, id: 1, command };
-    let mut line = serde_json::to_string(&request)?;
-    line.push('\n');
-    stream.write_all(line.as_bytes())?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_RESPONSE)).read_line(&mut answer)?;
-    if answer.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it hung up"));
-    }
-    Ok(answer)
+/// The group that may open the socket, or the folder that hides it.
+fn group_of(socket: &Path) -> Option<String> {
+    let gid = socket.ancestors().find_map(|path| path.symlink_metadata().ok())?.gid();
+    let group = nix::unistd::Group::from_gid(gid.into()).ok()?;
+    Some(group.map_or_else(|| gid.to_string(), |group| group.name))
 }

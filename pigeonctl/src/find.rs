@@ -1,68 +1,108 @@
-//! Finding the control socket of a hub of this machine.
+//! Finding the control sockets of hubs of this machine.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileTypeExt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use pigeonhub_proto::paths::{Surroundings, control_sockets};
+use pigeonhub_proto::paths::{CONTROL_SOCKET, Surroundings, control_sockets};
 
-use crate::call::CallError;
+use crate::failure::Failure;
+
+/// What decides where this user's files are.
+pub(crate) fn surroundings() -> Surroundings {
+    Surroundings::new(nix::unistd::geteuid().as_raw(), |name| std::env::var(name).ok())
+}
 
 /// The socket of the hub on `port`, or of the only hub that runs here.
-pub(crate) fn socket(port: Option<u16>) -> Result<PathBuf, CallError> {
-    let around = Surroundings::new(nix::unistd::geteuid().as_raw(), |name| std::env::var(name).ok());
+pub(crate) fn socket(port: Option<u16>) -> Result<PathBuf, Failure> {
+    let around = surroundings();
     if let Some(port) = port {
         let places = control_sockets(port, &around);
         let looked = places.iter().map(|place| place.display().to_string()).collect();
-        return places.into_iter().find(|place| is_socket(place)).ok_or(CallError::NoneFound { looked });
+        return places.into_iter().find(|place| is_socket(place)).ok_or(Failure::NoneFound { looked });
     }
-    // Instances are folders named by their port, next to one another.
-    let beside = control_sockets(1, &around);
-    let folders: Vec<&Path> = beside.iter().filter_map(|place| place.parent()?.parent()).collect();
+    let folders = folders(&around);
     let mut found: BTreeMap<u16, PathBuf> = BTreeMap::new();
-    for folder in &folders {
-        for (port, socket) in instances(folder) {
-            found.entry(port).or_insert(socket);
-        }
+    for (port, socket) in folders.iter().flat_map(|folder| sockets_in(folder)) {
+        found.entry(port).or_insert(socket);
     }
     // A hub that was killed leaves its socket behind.
-    let mut running: Vec<(u16, PathBuf)> = found
-        .iter()
-        .filter(|(_, socket)| answers(socket))
-        .map(|(port, socket)| (*port, socket.clone()))
-        .collect();
-    match (running.pop(), running.is_empty()) {
-        (Some((_, socket)), true) => Ok(socket),
-        (Some((last, _)), false) => {
-            Err(CallError::Several { found: running.iter().map(|(port, _)| *port).chain([last]).collect() })
+    found.retain(|_, socket| answers(socket));
+    match (found.len(), found.pop_first()) {
+        (1, Some((_, socket))) => Ok(socket),
+        (_, Some((first, _))) => {
+            Err(Failure::Several { found: [first].into_iter().chain(found.into_keys()).collect() })
         }
-        (None, _) => Err(CallError::NoneFound {
-            looked: folders.iter().map(|folder| folder.display().to_string()).collect(),
-        }),
+        (_, None) => {
+            Err(Failure::NoneFound { looked: folders.iter().map(|it| it.display().to_string()).collect() })
+        }
     }
 }
 
-fn instances(folder: &Path) -> Vec<(u16, PathBuf)> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let port = entry.file_name().to_str()?.parse().ok()?;
-            Some((port, entry.path().join("control.sock")))
+/// All control sockets of this machine that this user may know of, by port.
+/// Some may be of hubs that were killed.
+pub(crate) fn all() -> Vec<(u16, PathBuf)> {
+    let around = surroundings();
+    let mut folders = folders(&around);
+    if around.uid == 0 {
+        folders.extend(entries(Path::new("/run/user")).map(|user| user.join("pigeonhubd")));
+        let of_user = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.strip_prefix("pigeonhubd-").is_some_and(|uid| uid.parse::<u32>().is_ok())
+        };
+        folders.extend(entries(Path::new("/tmp")).filter(of_user));
+    }
+    folders.sort_unstable();
+    folders.dedup();
+    let mut found: Vec<_> = folders.iter().flat_map(|folder| sockets_in(folder)).collect();
+    found.sort_unstable();
+    found
+}
+
+/// The folders in which instances have folders named by their ports.
+fn folders(around: &Surroundings) -> Vec<PathBuf> {
+    let beside = control_sockets(1, around);
+    let folders = beside.iter().filter_map(|place| place.parent()?.parent());
+    folders.map(Path::to_owned).collect()
+}
+
+fn sockets_in(folder: &Path) -> Vec<(u16, PathBuf)> {
+    // Everyone can make a folder of such a name in /tmp.
+    let own = |meta: std::fs::Metadata| {
+        meta.is_dir() && folder == Path::new(&format!("/tmp/pigeonhubd-{}", meta.uid()))
+    };
+    let named_by_user = folder.parent() == Some(Path::new("/tmp"));
+    if named_by_user && !folder.symlink_metadata().is_ok_and(own) {
+        return Vec::new();
+    }
+    entries(folder)
+        .filter_map(|path| {
+            let port = path.file_name()?.to_str()?.parse().ok()?;
+            Some((port, path.join(CONTROL_SOCKET)))
         })
         .filter(|(_, socket)| is_socket(socket))
         .collect()
 }
 
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(folder).ok();
+    entries.into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+/// One in a folder that we may not look into counts: opening it says so.
 fn is_socket(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_socket())
+    match std::fs::metadata(path) {
+        Ok(meta) => meta.file_type().is_socket(),
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
 }
 
 /// Whether somebody listens. One that we may not ask counts: the call says so.
 fn answers(socket: &Path) -> bool {
     match UnixStream::connect(socket) {
         Ok(_) => true,
-        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
     }
 }

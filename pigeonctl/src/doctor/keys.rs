@@ -1,0 +1,160 @@
+//! Keys and folders: who can read them, and whether the mesh shares its key.
+
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use pigeonhub_proto::mesh::identity::MIN_KEY_LEN;
+use sha2::{Digest, Sha256};
+
+use super::Finding;
+use super::ground::{Ground, Running};
+use crate::look::count;
+
+/// Folders and secrets.
+pub(super) fn rights(ground: &Ground) -> Vec<Finding> {
+    let uid = ground.running.as_ref().and_then(|running| running.uid);
+    let mut findings = Vec::new();
+    for (what, dir) in [("state folder", ground.state_dir()), ("runtime folder", ground.runtime_dir())] {
+        findings.push(folder(what, &dir, uid));
+    }
+    findings.push(secret("hub key", &ground.state_dir().join("hub.key"), uid, false));
+    findings
+}
+
+pub(super) fn folder(what: &'static str, dir: &Path, uid: Option<u32>) -> Finding {
+    let meta = match look(what, dir) {
+        Ok(Some(meta)) => meta,
+        Ok(None) => return Finding::ok(what, format!("{}: not there yet; made at the start", dir.display())),
+        Err(finding) => return *finding,
+    };
+    let shown = dir.display();
+    if !meta.is_dir() {
+        let cure = format!("move it elsewhere: mv '{shown}' '{shown}.old'");
+        return Finding::failed(what, format!("{shown}: not a folder"), cure);
+    }
+    if meta.mode() & 0o002 != 0 {
+        let found = format!("{shown}: mode {:04o} lets everyone write in it", meta.mode() & 0o7777);
+        return Finding::failed(what, found, format!("chmod o-w '{shown}'"));
+    }
+    owned(what, dir, &meta, uid).unwrap_or_else(|| Finding::ok(what, shown.to_string()))
+}
+
+/// A file that not everyone may read. `named` is one that must exist.
+pub(super) fn secret(what: &'static str, file: &Path, uid: Option<u32>, named: bool) -> Finding {
+    let shown = file.display();
+    let meta = match look(what, file) {
+        Ok(Some(meta)) => meta,
+        Ok(None) if named => {
+            let cure = format!(
+                "copy the mesh's key there, or make one: openssl rand -hex 32 > '{shown}'; chmod 600 '{shown}'"
+            );
+            return Finding::failed(what, format!("{shown}: does not exist, but is configured"), cure);
+        }
+        Ok(None) => return Finding::ok(what, format!("{shown}: not there yet; made at the first start")),
+        Err(finding) => return *finding,
+    };
+    if meta.mode() & 0o006 != 0 {
+        let found = format!("{shown}: mode {:04o} shows this secret to everyone", meta.mode() & 0o7777);
+        return Finding::failed(
+            what,
+            found,
+            format!("chmod 600 '{shown}', and think of it as known: make a new one"),
+        );
+    }
+    owned(what, file, &meta, uid).unwrap_or_else(|| Finding::ok(what, shown.to_string()))
+}
+
+/// Nothing if it is not there.
+fn look(what: &'static str, path: &Path) -> Result<Option<Metadata>, Box<Finding>> {
+    match path.metadata() {
+        Ok(meta) => Ok(Some(meta)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let found = format!("{}: this user may not look at it", path.display());
+            Err(Box::new(Finding::skipped(what, found)))
+        }
+        Err(error) => {
+            let found = format!("{}: {error}", path.display());
+            Err(Box::new(Finding::failed(what, found, "name another folder or file in the configuration")))
+        }
+    }
+}
+
+/// A finding if the hub, which runs as `uid`, may not use it.
+fn owned(what: &'static str, path: &Path, meta: &Metadata, uid: Option<u32>) -> Option<Finding> {
+    let uid = uid.filter(|uid| *uid != 0 && *uid != meta.uid() && meta.mode() & 0o040 == 0)?;
+    let found = format!("{}: belongs to user {}, but the hub runs as user {uid}", path.display(), meta.uid());
+    Some(Finding::failed(what, found, format!("chown {uid} '{}'", path.display())))
+}
+
+/// Whether the key is one, and whether the mesh shares it.
+pub(super) fn mesh_key(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "mesh key";
+    let file = ground.mesh_key();
+    let named = ground.config.mesh.key_file.is_some();
+    let uid = ground.running.as_ref().and_then(|running| running.uid);
+    let mut finding = secret(WHAT, &file, uid, named);
+    if finding.cure.is_some() {
+        return vec![finding];
+    }
+    if let Ok(bytes) = std::fs::read(&file) {
+        let key = bytes.trim_ascii();
+        if key.len() < MIN_KEY_LEN {
+            let found = format!("{}: {} bytes; should be at least {MIN_KEY_LEN}", file.display(), key.len());
+            let cure = format!("openssl rand -hex 32 > '{}', the same on all hubs", file.display());
+            return vec![Finding::failed(WHAT, found, cure)];
+        }
+        finding.found = format!("{}, fingerprint {}", file.display(), fingerprint(key));
+    }
+    let strangers = ground.config.settings().bootstrap_hubs.iter().filter(|url| !is_here(url)).count();
+    let sharing = sharing(ground.running.as_ref(), strangers, named, &file);
+    vec![finding].into_iter().chain(sharing).collect()
+}
+
+/// For comparing keys by eye. Too short to tell anything of the key.
+fn fingerprint(key: &[u8]) -> String {
+    let digest =
+        Sha256::new().chain_update(b"pigeonctl fingerprint of a mesh key\0").chain_update(key).finalize();
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a bootstrap is on this machine.
+fn is_here(url: &str) -> bool {
+    let url = url::Url::parse(url).ok();
+    match url.as_ref().and_then(|url| url.host()) {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// What tells whether other hubs have the same key.
+fn sharing(running: Option<&Running>, strangers: usize, named: bool, file: &Path) -> Option<Finding> {
+    const WHAT: &str = "key shared";
+    let cure = format!(
+        "all hubs of a mesh need the same key: copy {} to the others (compare fingerprints with pigeonctl doctor \
+         there) and name it in mesh.key_file",
+        file.display()
+    );
+    let rejected = running.into_iter().flat_map(|running| &running.events).rev().find_map(|event| {
+        let reason = event.fields.get("reason")?.as_str()?;
+        (event.event == "hubRejected" && reason.contains("key")).then(|| reason.to_owned())
+    });
+    match (rejected, running.map_or(0, |running| running.status.known_hubs)) {
+        (Some(reason), _) => Some(Finding::failed(WHAT, format!("a hub was turned away: {reason}"), cure)),
+        (None, 0) if strangers > 0 && !named => {
+            let found = format!(
+                "{} on other machines, but this key is this machine's own",
+                count(strangers, "bootstrap")
+            );
+            Some(Finding::warning(WHAT, found, cure))
+        }
+        (None, 0) => None,
+        (None, hubs) => {
+            Some(Finding::ok(WHAT, format!("proven with the mesh of {}", count(hubs, "other hub"))))
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The network: port, UDP, STUN and TURN, links, bootstraps.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::time::SystemTime;
+
+use pigeonhub_proto::config::Host;
+use url::Url;
+
+use super::Finding;
+use super::ground::Ground;
+use super::probe::{self, PATIENCE, Upgrade};
+use crate::look::{count, duration};
+
+/// Addresses of this machine that are tried at most.
+const MOST_ADDRESSES: usize = 8;
+/// Seconds that a bootstrap's clock may differ.
+const SKEW: u64 = 30;
+
+const UDP_CURE: &str = "allow UDP between the hubs in their firewalls; where that cannot be, configure TURN servers \
+                        as [[mesh.ice_servers]]";
+
+/// Whether the hub is reached on its port, or could listen on it.
+pub(super) fn port(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "port";
+    let (port, host) = (ground.config.listen.port, ground.config.listen.host);
+    if let Some(running) = &ground.running {
+        let ip = host.addresses().into_iter().next().map_or(IpAddr::from([127, 0, 0, 1]), reachable);
+        let request = format!("GET /health HTTP/1.1\r\nHost: {ip}:{port}\r\nConnection: close\r\n\r\n");
+        let address = SocketAddr::from((ip, port));
+        let asked =
+            probe::connect(&ip.to_string(), port).and_then(|stream| probe::exchange(stream, &request));
+        let own_id = running.status.hub_id.to_string();
+        return vec![match asked {
+            Ok(head) if head.starts_with("HTTP/1.1 200") || head.contains(&own_id) => {
+                Finding::ok(WHAT, format!("{address} answers"))
+            }
+            Ok(head) => {
+                let line = head.lines().next().unwrap_or_default();
+                let cure = "the hub reports itself unwell: pigeonctl status says why";
+                Finding::warning(WHAT, format!("{address} answers {line:?}"), cure)
+            }
+            Err(error) => {
+                let cure = "look whether the hub hangs, or a firewall of this machine blocks its own port";
+                Finding::failed(WHAT, format!("{address}: {error}"), cure)
+            }
+        }];
+    }
+    let tried: Vec<_> = host.addresses().into_iter().map(|ip| (ip, TcpListener::bind((ip, port)))).collect();
+    // A machine without IPv6 is none the worse for it.
+    let some = tried.iter().any(|(_, bound)| bound.is_ok());
+    let fault = tried.into_iter().find_map(|(ip, bound)| Some((ip, bound.err()?)));
+    vec![match fault {
+        Some((ip, error)) if !some || error.kind() == io::ErrorKind::AddrInUse => Finding::failed(
+            WHAT,
+            format!("{}: {error}", SocketAddr::from((ip, port))),
+            bind_cure(&error, port),
+        ),
+        _ => Finding::ok(WHAT, format!("{port} is free")),
+    }]
+}
+
+fn bind_cure(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("see who has it: ss -ltnp 'sport = :{port}'; stop that, or set listen.port to another")
+        }
+        io::ErrorKind::PermissionDenied => {
+            String::from("a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit")
+        }
+        _ => String::from("set listen.host to an address of this machine: ip -brief address lists them"),
+    }
+}
+
+/// Where a listener on that address is reached from here.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
+        ip => ip,
+    }
+}
+
+/// Whether UDP goes from each address of this machine to itself.
+pub(super) fn udp(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "UDP";
+    let addresses = match ground.config.listen.host {
+        Host::Any => own_addresses(),
+        host => host.addresses(),
+    };
+    let mut through = Vec::new();
+    for ip in addresses.into_iter().take(MOST_ADDRESSES) {
+        match udp_pair(ip) {
+            Ok(()) => through.push(ip.to_string()),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::AddrNotAvailable) => {}
+            Err(error) => return vec![Finding::failed(WHAT, format!("{ip}: {error}"), UDP_CURE)],
+        }
+    }
+    vec![match through.is_empty() {
+        true => Finding::failed(
+            WHAT,
+            "no address that a link could use",
+            "set listen.host to an address of this machine",
+        ),
+        false => Finding::ok(WHAT, format!("passes on {}", through.join(", "))),
+    }]
+}
+
+/// Sends a datagram from one socket to another.
+pub(super) fn udp_pair(ip: IpAddr) -> io::Result<()> {
+    let (from, to) = (UdpSocket::bind((ip, 0))?, UdpSocket::bind((ip, 0))?);
+    let word = b"pigeonctl doctor";
+    to.set_read_timeout(Some(PATIENCE))?;
+    from.send_to(word, to.local_addr()?)?;
+    let mut got = [0; 64];
+    match to.recv(&mut got) {
+        Ok(len) if got.get(..len) == Some(word) => Ok(()),
+        Ok(_) => Err(io::Error::other("another datagram came than was sent")),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "a datagram that was sent did not arrive")),
+    }
+}
+
+/// Addresses of interfaces that are up; loopback only if there are no others.
+fn own_addresses() -> Vec<IpAddr> {
+    let found = nix::ifaddrs::getifaddrs().into_iter().flatten().filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| Some(IpAddr::from(address.as_sockaddr_in6()?.ip())))
+    });
+    // A link-local address needs its interface named.
+    let usable = |ip: &IpAddr| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let found: BTreeSet<IpAddr> = found.filter(usable).collect();
+    let others: Vec<IpAddr> = found.iter().copied().filter(|ip| !ip.is_loopback()).collect();
+    if others.is_empty() { found.into_iter().collect() } else { others }
+}
+
+/// Whether each STUN or TURN server answers.
+pub(super) fn ice_servers(ground: &Ground) -> Vec<Finding> {
+    let urls = ground.config.mesh.ice_servers.iter().flat_map(|server| &server.urls);
+    urls.map(|url| ice_server(url)).collect()
+}
+
+pub(super) fn ice_server(url: &str) -> Finding {
+    const WHAT: &str = "ICE server";
+    let (scheme, rest) = url.split_once(':').unwrap_or(("stun", url));
+    let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let secure = scheme.ends_with('s');
+    let default = if secure { 5349 } else { 3478 };
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+            (host, port.parse().unwrap_or(default))
+        }
+        _ => (place, default),
+    };
+    let asked = if secure || query == "transport=tcp" {
+        probe::connect(host, port).map(|_| String::from("takes connections"))
+    } else {
+        let servers = probe::resolve(host, port);
+        servers
+            .and_then(|servers| servers.first().copied().map(probe::stun).unwrap_or(Err(String::new())))
+            .map(|seen| format!("answers; sees us as {seen}"))
+    };
+    match asked {
+        Ok(found) => Finding::ok(WHAT, format!("{url} {found}")),
+        Err(error) => {
+            let cure = format!(
+                "check its name and port, and that {} to it is allowed",
+                if secure { "TCP" } else { "UDP" }
+            );
+            Finding::warning(WHAT, format!("{url}: {error}"), cure)
+        }
+    }
+}
+
+/// Whether links are what they should be.
+pub(super) fn links(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "links";
+    let Some(running) = &ground.running else { return Vec::new() };
+    let mut findings: Vec<Finding> = Vec::new();
+    for link in running.links.iter().filter(|link| link.fallback) {
+        let hub = link.hub_id.map(|hub| hub.short()).unwrap_or_default();
+        let found = format!("no data channel to hub {hub} opens; a WebSocket stands in for it");
+        findings.push(Finding::warning(WHAT, found, UDP_CURE));
+    }
+    for link in running.links.iter().filter(|link| link.transport == "p2p") {
+        let hub = link.hub_id.map(|hub| hub.short()).unwrap_or_default();
+        if let (Some(local), Some(remote)) = (&link.local_address, &link.remote_address) {
+            findings.push(Finding::ok(WHAT, format!("to hub {hub}: {local} and {remote}")));
+        }
+    }
+    if findings.is_empty() {
+        let p2p = count(running.status.p2p_links, "data channel");
+        findings.push(Finding::ok(WHAT, format!("{p2p}, none failed")));
+    }
+    findings
+}
+
+/// Whether each bootstrap can be reached, and is one.
+pub(super) fn bootstraps(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "bootstrap";
+    if !ground.config.hub.enabled {
+        return vec![Finding::skipped(WHAT, "none needed: hub.enabled is false")];
+    }
+    let hubs = ground.config.settings().bootstrap_hubs;
+    if !ground.config.bootstrap.auto_connect || hubs.is_empty() {
+        return vec![Finding::skipped(WHAT, "none is dialled; other hubs can dial this one")];
+    }
+    // One that answers, or a mesh that stands, is enough.
+    let joined = ground.running.as_ref().is_some_and(|running| running.status.known_hubs > 0);
+    let mut findings: Vec<Finding> = hubs.iter().flat_map(|url| bootstrap(url)).collect();
+    let any = findings.iter().any(|finding| finding.cure.is_none());
+    if any || joined {
+        for finding in findings.iter_mut().filter(|finding| finding.verdict == super::Verdict::Failed) {
+            finding.verdict = super::Verdict::Warning;
+        }
+    }
+    findings
+}
+
+pub(super) fn bootstrap(text: &str) -> Vec<Finding> {
+    const WHAT: &str = "bootstrap";
+    let Ok(url) = Url::parse(text) else {
+        return vec![Finding::failed(
+            WHAT,
+            format!("{text}: not a URL"),
+            "pigeonctl check says what would be right",
+        )];
+    };
+    let answer = match probe::upgrade(&url) {
+        Ok(answer) => answer,
+        Err(error) => {
+            let cure = "start the hub there, or open its port to this machine; else correct bootstrap.hubs";
+            return vec![Finding::failed(WHAT, format!("{text}: {error}"), cure)];
+        }
+    };
+    let Upgrade { line, agreed, date } = answer;
+    if !agreed {
+        let found = format!("{text} answers {line:?}, not as a WebSocket");
+        let cure = "correct the URL; a proxy in front of the hub has to pass Upgrade and Connection on";
+        return vec![Finding::failed(WHAT, found, cure)];
+    }
+    let mut findings = vec![Finding::ok(WHAT, format!("{text} takes WebSockets"))];
+    let now = SystemTime::now();
+    let skew = date.map(|date| date.duration_since(now).or_else(|_| now.duration_since(date)));
+    if let Some(Ok(skew)) = skew
+        && skew.as_secs() > SKEW
+    {
+        let found = format!("{} apart from that of {text}", duration(skew.as_secs()));
+        findings.push(Finding::warning(
+            "clock",
+            found,
+            "set both: timedatectl set-ntp true, or install chrony",
+        ));
+    }
+    findings
+}

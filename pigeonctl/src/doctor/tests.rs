@@ -1,0 +1,167 @@
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use super::*;
+use crate::golden::{NOW, PLAIN, golden, shown};
+
+#[test]
+fn each_finding_has_its_cure() {
+    let findings = [
+        Finding::ok("open files", "20000 of the hub"),
+        Finding::skipped("hub", "does not run"),
+        Finding::warning("clock", "not synchronized", "set it"),
+        Finding::failed("mesh key", "/k: mode 0644 shows this secret to everyone", "chmod 600 '/k'"),
+    ];
+    golden("doctor.txt", &shown(|out| findings.iter().try_for_each(|finding| write(out, &PLAIN, finding))));
+    golden("doctor.json", &shown(|out| findings.iter().try_for_each(|finding| show::line(out, finding))));
+}
+
+#[test]
+fn every_connection_needs_a_file() {
+    let text = "Limit  Soft Limit  Hard Limit  Units\nMax cpu time  unlimited unlimited seconds\nMax open files            1024                 524288               files     \n";
+    assert_eq!(machine::soft_limit(text), Some(1024));
+    assert_eq!(machine::soft_limit("Max open files unlimited unlimited files"), Some(u64::MAX));
+    assert_eq!(machine::open_files(10_512, "of the hub", 10_000).verdict, Verdict::Ok);
+    let few = machine::open_files(1024, "of the hub", 10_000);
+    assert_eq!(few.verdict, Verdict::Warning);
+    let cure = few.cure.expect("a cure");
+    assert!(cure.contains("LimitNOFILE=10512") && cure.contains("512 or less"), "{cure}");
+}
+
+#[test]
+fn a_clock_that_went_back_is_noticed() {
+    let now = NOW + 100_000_000_000;
+    let at = |ms: u64| Some(SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
+    assert_eq!(machine::sane(now, None, None).verdict, Verdict::Ok);
+    assert_eq!(machine::sane(now, at(now + 59_000), Some(true)).verdict, Verdict::Ok);
+    let back = machine::sane(now, at(now + 3_600_000), Some(true));
+    assert_eq!((back.verdict, back.found.starts_with("1 h earlier")), (Verdict::Failed, true), "{back:?}");
+    assert_eq!(machine::sane(now, None, Some(false)).verdict, Verdict::Warning);
+    assert_eq!(machine::sane(NOW, None, Some(true)).verdict, Verdict::Failed);
+}
+
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let name = format!("pigeonctl-doctor-{name}-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).expect("a folder");
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+#[test]
+fn secrets_and_folders_open_to_everyone_are_faults() {
+    let dir = Dir::new("rights");
+    let key = dir.0.join("mesh.key");
+    assert_eq!(keys::secret("mesh key", &key, None, false).verdict, Verdict::Ok);
+    assert_eq!(keys::secret("mesh key", &key, None, true).verdict, Verdict::Failed);
+    fs::write(&key, "secret").expect("a file");
+    for (mode, verdict) in [(0o600, Verdict::Ok), (0o640, Verdict::Ok), (0o644, Verdict::Failed)] {
+        fs::set_permissions(&key, Permissions::from_mode(mode)).expect("our file");
+        let finding = keys::secret("mesh key", &key, None, true);
+        assert_eq!(finding.verdict, verdict, "{finding:?}");
+    }
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("our file");
+    let other = nix::unistd::geteuid().as_raw() + 1;
+    let foreign = keys::secret("mesh key", &key, Some(other), true);
+    assert!(foreign.cure.is_some_and(|cure| cure.starts_with(&format!("chown {other} "))));
+    for (mode, verdict) in [(0o750, Verdict::Ok), (0o757, Verdict::Failed)] {
+        fs::set_permissions(&dir.0, Permissions::from_mode(mode)).expect("our folder");
+        assert_eq!(keys::folder("state folder", &dir.0, None).verdict, verdict);
+    }
+    assert_eq!(keys::folder("state folder", &key, None).verdict, Verdict::Failed);
+}
+
+#[test]
+fn udp_passes_on_loopback() {
+    net::udp_pair([127, 0, 0, 1].into()).expect("loopback passes UDP");
+}
+
+/// Answers one STUN request as RFC 8489 says, with XOR-MAPPED-ADDRESS.
+fn stun_server() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        let mut request = [0; 64];
+        let (len, from) = socket.recv_from(&mut request).expect("a request");
+        assert_eq!((len, &request[..2]), (20, &[0, 1][..]));
+        let SocketAddr::V4(seen) = from else { panic!("IPv4") };
+        let mut answer = vec![1, 1, 0, 20];
+        answer.extend_from_slice(&request[4..20]);
+        // Another attribute first, whose length is not a multiple of four.
+        answer.extend_from_slice(&[0x80, 0x22, 0, 2, b'x', b'y', 0, 0]);
+        answer.extend_from_slice(&[0, 0x20, 0, 8, 0, 1]);
+        answer.extend((seen.port() ^ 0x2112).to_be_bytes());
+        answer
+            .extend(seen.ip().octets().iter().zip([0x21, 0x12, 0xa4, 0x42]).map(|(byte, mask)| byte ^ mask));
+        socket.send_to(&answer, from).expect("sent");
+    });
+    address
+}
+
+#[test]
+fn a_stun_server_tells_how_it_sees_us() {
+    let finding = net::ice_server(&format!("stun:{}", stun_server()));
+    assert_eq!(finding.verdict, Verdict::Ok, "{finding:?}");
+    assert!(finding.found.contains("sees us as 127.0.0.1:"), "{finding:?}");
+    for broken in [&[][..], &[1, 1, 0, 0], &[1, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42]] {
+        assert_eq!(probe::mapped(broken, &[0; 12]), None);
+    }
+}
+
+/// Answers one connection with that text.
+fn web_server(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a caller");
+        let mut request = [0; 1024];
+        let len = stream.read(&mut request).expect("a request");
+        let request = String::from_utf8_lossy(&request[..len]).into_owned();
+        assert!(request.starts_with("GET /at?a=b HTTP/1.1\r\n") && request.contains("Upgrade: websocket"));
+        stream.write_all(answer.as_bytes()).expect("sent");
+    });
+    address
+}
+
+#[test]
+fn a_bootstrap_is_one_that_agrees_to_a_websocket() {
+    let verdicts = |answer| {
+        let url = format!("ws://{}/at?a=b", web_server(answer));
+        net::bootstrap(&url).into_iter().map(|finding| (finding.check, finding.verdict)).collect::<Vec<_>>()
+    };
+    let agreed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
+    assert_eq!(verdicts(agreed), [("bootstrap", Verdict::Ok)]);
+    assert_eq!(verdicts("HTTP/1.1 404 Not Found\r\n\r\n"), [("bootstrap", Verdict::Failed)]);
+    assert_eq!(verdicts(""), [("bootstrap", Verdict::Failed)]);
+    let past = "HTTP/1.1 101 Switching Protocols\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
+    assert_eq!(verdicts(past), [("bootstrap", Verdict::Ok), ("clock", Verdict::Warning)]);
+}
+
+#[test]
+fn a_bootstrap_where_nobody_listens_is_told() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("it is bound");
+    let findings = net::bootstrap(&format!("ws://{free}"));
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].found.contains("refused") && findings[0].cure.is_some(), "{findings:?}");
+}
+
+#[test]
+fn http_dates_are_read() {
+    let at = probe::http_date("Sun, 06 Nov 1994 08:49:37 GMT").expect("a date");
+    assert_eq!(at, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
+    assert_eq!(probe::http_date("yesterday"), None);
+}

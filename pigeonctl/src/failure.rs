@@ -1,0 +1,96 @@
+//! Why a command did not do what it should, and the exit status that says so.
+
+use std::io;
+use std::path::PathBuf;
+
+use pigeonhub_proto::control::ControlErrorCode;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// Nobody listens there.
+    #[error("no hub answers on {}: {error}; is pigeonhubd running?", .socket.display())]
+    NotRunning { socket: PathBuf, error: io::Error },
+    /// No hub was found.
+    #[error("no running hub was found; name one with --instance PORT or --socket PATH (looked in {})", .looked.join(", "))]
+    NoneFound { looked: Vec<String> },
+    /// More than one was found.
+    #[error("several hubs run here; name one: {}", .found.iter().map(|port| format!("--instance {port}")).collect::<Vec<_>>().join(", "))]
+    Several { found: Vec<u16> },
+    /// The socket is not ours to open.
+    #[error("no permission for {}: {}", .socket.display(), who(.group))]
+    NoPermission { socket: PathBuf, group: Option<String> },
+    /// It took too long.
+    #[error("the hub on {} does not answer within {seconds} s", .socket.display())]
+    TimedOut { socket: PathBuf, seconds: u64 },
+    /// The hub says no.
+    #[error("{text}")]
+    Refused { code: ControlErrorCode, text: String },
+    /// The hub says something else than it should.
+    #[error("what answers on {} is not understood ({error}); is it a pigeonhubd of this pigeonctl's version, {}?", .socket.display(), env!("CARGO_PKG_VERSION"))]
+    Unreadable { socket: PathBuf, error: String },
+    /// The hub went away in the middle.
+    #[error("the hub on {} has hung up", .socket.display())]
+    HungUp { socket: PathBuf },
+    /// What was waited for did not come.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// Nothing came back from a probed hub.
+    #[error("{0}")]
+    Unanswered(String),
+    /// A configuration that is wrong; what is wrong was printed.
+    #[error("{0}")]
+    Rejected(String),
+    /// A file that cannot be read or written.
+    #[error("{}: cannot be {done}: {error}", .path.display())]
+    File { path: PathBuf, done: &'static str, error: io::Error },
+    /// `doctor` found something; it was printed.
+    #[error("{0}")]
+    Unwell(String),
+    /// The command line asks for what cannot be.
+    #[error("{0}")]
+    Usage(String),
+    /// Our own output could not be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+fn who(group: &Option<String>) -> String {
+    match group {
+        Some(group) => {
+            format!("it is for group {group} (as root: usermod -aG {group} USER, then log in again)")
+        }
+        None => String::from("it is for its hub's own user and group"),
+    }
+}
+
+impl Failure {
+    /// As documented in pigeonctl(1).
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::HungUp { .. }
+            | Self::Unreadable { .. }
+            | Self::File { .. }
+            | Self::Unwell(_)
+            | Self::Output(_) => 1,
+            Self::Several { .. } | Self::Usage(_) => 2,
+            Self::NotRunning { .. } | Self::NoneFound { .. } => 3,
+            Self::NoPermission { .. } => 4,
+            Self::NotReady(_) => 5,
+            Self::Rejected(_) => 6,
+            Self::TimedOut { .. } | Self::Unanswered(_) => 7,
+            Self::Refused { code, .. } => match code {
+                ControlErrorCode::BadRequest | ControlErrorCode::Busy => 1,
+                ControlErrorCode::NotPermitted => 4,
+                ControlErrorCode::ConfigRejected => 6,
+                ControlErrorCode::TimedOut => 7,
+                ControlErrorCode::NotFound => 8,
+            },
+        }
+    }
+
+    /// Whether whoever reads our output has seen enough: no failure of ours.
+    pub(crate) fn is_closed_output(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

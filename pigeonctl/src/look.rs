@@ -1,0 +1,197 @@
+//! How texts look: colour, width, and numbers as people say them.
+
+use std::io::IsTerminal;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use unicode_width::UnicodeWidthChar;
+
+/// What the output can show.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// On a terminal, and without `NO_COLOR`.
+    pub(crate) colour: bool,
+    /// Characters beyond ASCII.
+    pub(crate) unicode: bool,
+    /// Columns.
+    pub(crate) width: usize,
+    /// The time, in milliseconds since the Unix epoch, that ages are counted to.
+    pub(crate) now: u64,
+}
+
+/// A colour with a meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Paint {
+    Plain,
+    Good,
+    Warn,
+    Bad,
+    Dim,
+    Bold,
+}
+
+impl Look {
+    /// Standard output's.
+    pub(crate) fn of_stdout() -> Self {
+        let terminal = std::io::stdout().is_terminal();
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+        let width = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        Self {
+            colour: terminal && !dumb && !set("NO_COLOR"),
+            unicode: unicode(|name| std::env::var(name).ok()),
+            width: columns.or_else(width).unwrap_or(80).clamp(20, 500),
+            now: now_ms(),
+        }
+    }
+
+    /// `text` in that colour.
+    pub(crate) fn paint(&self, paint: Paint, text: &str) -> String {
+        let code = match paint {
+            Paint::Plain => return text.to_owned(),
+            Paint::Good => "32",
+            Paint::Warn => "33",
+            Paint::Bad => "31",
+            Paint::Dim => "2",
+            Paint::Bold => "1",
+        };
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// The first if it can be shown, else the second.
+    pub(crate) fn sign(&self, unicode: &'static str, ascii: &'static str) -> &'static str {
+        if self.unicode { unicode } else { ascii }
+    }
+
+    /// How long ago that was.
+    pub(crate) fn ago(&self, at_ms: u64) -> String {
+        match self.now.saturating_sub(at_ms) / 1000 {
+            0 => String::from("now"),
+            seconds => format!("{} ago", duration(seconds)),
+        }
+    }
+}
+
+/// Only a locale that says otherwise forbids it: many a container has none.
+fn unicode(var: impl Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(var).find(|value| !value.is_empty());
+    locale.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
+}
+
+/// The time, in milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Text from outside, which may hold what a terminal would obey.
+pub(crate) fn clean(text: &str) -> String {
+    // Beside control characters, those that change the direction of writing.
+    let bad = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Columns that a text takes.
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// The beginning of `text` that fits into so many columns.
+pub(crate) fn cut(text: &str, width: usize) -> String {
+    if columns(text) <= width {
+        return text.to_owned();
+    }
+    let mut used = 1;
+    let fits = |c: &char| {
+        used += c.width().unwrap_or(0);
+        used <= width
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+/// Seconds as people say them: the two largest units.
+pub(crate) fn duration(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut rest = seconds;
+    let mut parts = Vec::new();
+    for (size, name) in units {
+        if rest >= size || (size == 1 && parts.is_empty()) {
+            parts.push(format!("{} {name}", rest / size));
+            rest %= size;
+        }
+    }
+    parts.truncate(2);
+    parts.join(" ")
+}
+
+/// Microseconds as milliseconds.
+pub(crate) fn millis(micros: u64) -> String {
+    let ms = micros as f64 / 1000.0;
+    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") }
+}
+
+/// Bytes with a unit.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, size)| count >= *size) {
+        Some((name, size)) => format!("{:.1} {name}", count as f64 / size as f64),
+        None => format!("{count} B"),
+    }
+}
+
+/// A time in UTC, as RFC 3339 writes it.
+pub(crate) fn timestamp(at_ms: u64) -> String {
+    // Beyond the year 9999 there is no such text; a hub that says so has no clock.
+    let at =
+        UNIX_EPOCH.checked_add(Duration::from_millis(at_ms.min(253_402_300_799_000))).unwrap_or(UNIX_EPOCH);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// One and many: `1 link`, `2 links`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (seconds, text) in
+            [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_061, "1 d 1 h")]
+        {
+            assert_eq!(duration(seconds), text);
+        }
+        for (count, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
+            assert_eq!(bytes(count), text);
+        }
+        assert_eq!((millis(812).as_str(), millis(12_345).as_str()), ("0.81 ms", "12.3 ms"));
+        assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
+        assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.000Z");
+    }
+
+    #[test]
+    fn texts_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\u{202e}\n"), "a\u{fffd}[31mb\u{fffd}\u{fffd}");
+        assert_eq!(cut("abcdef", 4), "abc…");
+        assert_eq!((cut("鳩鳩鳩", 5), columns("鳩鳩…")), (String::from("鳩鳩…"), 5));
+    }
+
+    #[test]
+    fn only_a_locale_that_says_otherwise_is_not_unicode() {
+        for (vars, is) in [
+            (&[][..], true),
+            (&[("LANG", "de_DE.UTF-8")], true),
+            (&[("LANG", "C")], false),
+            (&[("LC_ALL", "C.utf8"), ("LANG", "C")], true),
+            (&[("LC_ALL", ""), ("LC_CTYPE", "POSIX")], false),
+        ] {
+            let var = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, v)| (*v).to_owned());
+            assert_eq!(unicode(var), is, "{vars:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! `status`: one screen.
+
+use std::io::{self, Write};
+
+use pigeonhub_proto::control::{EventInfo, MeshState, Status};
+
+use super::events::event_text;
+use super::named;
+use crate::look::{Look, Paint, clean, count, cut, duration};
+
+/// The state in a word.
+pub(crate) fn state_text(state: MeshState) -> &'static str {
+    match state {
+        MeshState::Isolated => "isolated",
+        MeshState::Joining => "joining",
+        MeshState::Ready => "ready",
+        MeshState::Degraded => "degraded",
+        MeshState::Draining => "draining",
+    }
+}
+
+/// Its colour.
+pub(crate) fn state_paint(state: MeshState) -> Paint {
+    match state {
+        MeshState::Ready => Paint::Good,
+        MeshState::Joining | MeshState::Draining => Paint::Warn,
+        MeshState::Isolated | MeshState::Degraded => Paint::Bad,
+    }
+}
+
+/// The hub at a glance, with its last events, the oldest first.
+pub(crate) fn status(
+    out: &mut impl Write,
+    look: &Look,
+    status: &Status,
+    events: &[EventInfo],
+) -> io::Result<()> {
+    let paint = state_paint(status.state);
+    let dot = look.paint(paint, look.sign("●", "*"));
+    let name = look.paint(Paint::Bold, &format!("pigeonhubd on port {}", status.port));
+    writeln!(out, "{dot} {name}, version {}", clean(&status.version))?;
+    let migrated = if status.migrated { ", migrated" } else { "" };
+    let state = look.paint(paint, &format!("{}{migrated}", state_text(status.state)));
+    named(out, look, "state", &format!("{state}: {}", clean(&status.reason)))?;
+    named(out, look, "hub", &status.hub_id.to_string())?;
+    let reach = count(status.known_hubs, "other hub");
+    let links =
+        format!("{} peer-to-peer, {} WebSocket; {reach} within reach", status.p2p_links, status.ws_links);
+    named(out, look, "links", &links)?;
+    let (networks, connections) =
+        (count(status.networks, "network"), count(status.connections, "connection"));
+    let peers = format!(
+        "{} here, {} elsewhere, in {networks}; {connections}",
+        status.local_peers, status.remote_peers
+    );
+    named(out, look, "peers", &peers)?;
+    named(out, look, "uptime", &duration(status.uptime))?;
+    if let Some(age) = status.config_age {
+        named(out, look, "config", &format!("read {} ago", duration(age)))?;
+    }
+    if !events.is_empty() {
+        writeln!(out)?;
+    }
+    for event in events {
+        let line = format!("{:>14}  {}", look.ago(event.at), event_text(event));
+        writeln!(out, "{}", cut(&line, look.width))?;
+    }
+    Ok(())
+}

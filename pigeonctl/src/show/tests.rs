@@ -1,0 +1,245 @@
+use pigeonhub_proto::control::{
+    Answer, ConfigChange, ConfigValue, EventInfo, HubInfo, LinkInfo, MeshState, NetworkInfo, PeerInfo,
+    ProbeHop, ReloadReport, RouteInfo, Status,
+};
+use pigeonhub_proto::id::Id;
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::golden::{ASCII, COLOURED, NOW, PLAIN, golden, shown};
+
+fn id(byte: u8) -> Id {
+    Id([byte; 20])
+}
+
+fn a_status(state: MeshState) -> Status {
+    Status {
+        hub_id: id(0x1f),
+        port: 3001,
+        state,
+        reason: String::from("2 of 3 links"),
+        ready: state == MeshState::Ready,
+        migrated: state == MeshState::Ready,
+        p2p_links: 2,
+        ws_links: 1,
+        known_hubs: 5,
+        local_peers: 12,
+        remote_peers: 106,
+        networks: 1,
+        connections: 14,
+        uptime: 93_784,
+        config_age: Some(7_262),
+        version: String::from("0.1.0"),
+    }
+}
+
+fn an_event(number: u64, ago_s: u64, name: &str, fields: &Value) -> EventInfo {
+    let fields: Map<String, Value> = fields.as_object().cloned().expect("an object");
+    EventInfo { number, at: NOW - ago_s * 1000, event: name.to_owned(), fields }
+}
+
+fn some_events() -> Vec<EventInfo> {
+    vec![
+        an_event(1, 3_700, "bootstrapDisconnected", &json!({ "uri": "ws://a", "reason": "refused" })),
+        an_event(2, 61, "hubMeshReady", &json!({ "p2pConnections": 2, "totalHubs": 6 })),
+        an_event(3, 0, "peerAnnounced", &json!({ "peerId": "a1", "network": "a\u{1b}[2Jb c" })),
+        an_event(4, 0, "hubRejected", &json!({ "hub": "x".repeat(90), "reason": "" })),
+    ]
+}
+
+#[test]
+fn a_status_fits_one_screen() {
+    let events = some_events();
+    golden("status.txt", &shown(|out| status(out, &PLAIN, &a_status(MeshState::Ready), &events)));
+    golden(
+        "status-colour.txt",
+        &shown(|out| status(out, &COLOURED, &a_status(MeshState::Degraded), &events)),
+    );
+    let old = Status { config_age: None, ..a_status(MeshState::Joining) };
+    golden("status-ascii.txt", &shown(|out| status(out, &ASCII, &old, &[])));
+}
+
+#[test]
+fn events_are_one_line_each() {
+    golden("events.txt", &shown(|out| some_events().iter().try_for_each(|it| event(out, &PLAIN, it))));
+}
+
+fn some_hubs() -> Vec<HubInfo> {
+    let hub = HubInfo {
+        hub_id: id(0x1f),
+        own: true,
+        reachable: true,
+        link: None,
+        distance: Some(0),
+        next_hop: None,
+        urls: vec![String::from("ws://10.0.0.1:3000")],
+        ready: true,
+        draining: false,
+        rtt_us: None,
+        registered_at: NOW - 5_000,
+        last_activity: NOW,
+    };
+    let linked = HubInfo {
+        hub_id: id(0x2a),
+        own: false,
+        link: Some(String::from("p2p")),
+        distance: Some(1),
+        next_hop: Some(id(0x2a)),
+        rtt_us: Some(812),
+        ..hub.clone()
+    };
+    let far = HubInfo { hub_id: id(0x3b), link: None, distance: Some(2), rtt_us: None, ..linked.clone() };
+    let gone = HubInfo { hub_id: id(0x4c), reachable: false, distance: None, next_hop: None, ..far.clone() };
+    let leaving = HubInfo { hub_id: id(0x5d), draining: true, ..linked.clone() };
+    let old = HubInfo { hub_id: id(0), link: Some(String::from("legacy")), ready: false, ..linked.clone() };
+    vec![hub, linked, far, gone, leaving, old]
+}
+
+fn some_links() -> Vec<LinkInfo> {
+    let link = LinkInfo {
+        conn: 4,
+        hub_id: Some(id(0x2a)),
+        transport: String::from("p2p"),
+        fallback: false,
+        wanted: true,
+        age: 3_600,
+        silence_ms: 12,
+        rtt_us: Some(12_345),
+        bytes_sent: 5 << 20,
+        bytes_received: 999,
+        local_address: Some(String::from("10.0.0.1:5000 host")),
+        remote_address: Some(String::from("10.0.0.2:5001 srflx")),
+    };
+    let fallback = LinkInfo {
+        transport: String::from("ws"),
+        fallback: true,
+        hub_id: Some(id(0x3b)),
+        local_address: None,
+        ..link.clone()
+    };
+    let old = LinkInfo {
+        transport: String::from("legacy"),
+        hub_id: None,
+        rtt_us: None,
+        local_address: None,
+        remote_address: None,
+        ..link.clone()
+    };
+    vec![link, fallback, old]
+}
+
+#[test]
+fn hubs_and_links_are_tables() {
+    golden("hubs.txt", &shown(|out| hubs(out, &PLAIN, &some_hubs())));
+    golden("hubs-colour.txt", &shown(|out| hubs(out, &COLOURED, &some_hubs())));
+    golden("links.txt", &shown(|out| links(out, &PLAIN, &some_links())));
+    golden("links-ascii.txt", &shown(|out| links(out, &ASCII, &some_links())));
+}
+
+fn some_peers() -> Vec<PeerInfo> {
+    let peer = |byte: u8, network: &str, local| PeerInfo {
+        peer_id: format!("{byte:02X}").repeat(20),
+        network: network.to_owned(),
+        hub_id: id(0x2a),
+        local,
+        announced_at: NOW - 65_000,
+    };
+    vec![peer(0xa1, "global", true), peer(0xb2, "鳩 and more", false), peer(0xb2, "\u{1b}]0;x\u{7}", false)]
+}
+
+#[test]
+fn peers_and_networks_are_tables() {
+    golden("peers.txt", &shown(|out| peers(out, &PLAIN, &some_peers())));
+    golden("peer.txt", &shown(|out| peer(out, &PLAIN, &some_peers()[1..])));
+    let network =
+        |name: &str| NetworkInfo { network: name.to_owned(), local_peers: 3, remote_peers: 12, hubs: 2 };
+    golden("networks.txt", &shown(|out| networks(out, &PLAIN, &[network("global"), network("x")])));
+}
+
+fn a_route() -> RouteInfo {
+    RouteInfo {
+        peer_id: Some("b2".repeat(20)),
+        network: Some(String::from("global")),
+        hub_id: id(0x3b),
+        path: vec![id(0x1f), id(0x2a), id(0x3b)],
+        why: String::from("the shortest path, 2 links"),
+    }
+}
+
+#[test]
+fn ways_name_each_hub() {
+    golden("route.txt", &shown(|out| route(out, &PLAIN, &a_route())));
+    let hub = RouteInfo { peer_id: None, network: None, path: Vec::new(), ..a_route() };
+    golden("route-none.txt", &shown(|out| route(out, &ASCII, &hub)));
+    let hop = |hop, byte, last| ProbeHop { hub_id: id(byte), hop, rtt_us: 900 * u64::from(hop), last };
+    golden("trace.txt", &shown(|out| trace(out, &PLAIN, &[hop(1, 0x2a, false), hop(12, 0x3b, true)])));
+}
+
+fn some_values() -> Vec<ConfigValue> {
+    let value = |key: &str, value: &str, origin: &str| ConfigValue {
+        key: key.to_owned(),
+        value: value.to_owned(),
+        origin: origin.to_owned(),
+    };
+    vec![
+        value("listen.port", "3001", "--port"),
+        value("listen.cors_origin", "\"*\"", "default"),
+        value("runtime_dir", "\"\"", "default"),
+        value("mesh.max_peers", "4", "/etc/pigeonhubd/pigeonhubd.toml:3:1"),
+        value(
+            "bootstrap.hubs",
+            &format!("[\"{}\"]", "ws://a-long-name.example".repeat(4)),
+            "$BOOTSTRAP_HUBS",
+        ),
+    ]
+}
+
+#[test]
+fn the_configuration_can_be_read_back() {
+    let text = shown(|out| config(out, &PLAIN, &some_values(), false));
+    golden("config.txt", &text);
+    golden("config-origin.txt", &shown(|out| config(out, &PLAIN, &some_values(), true)));
+    let mut read = pigeonhub_proto::config::Config::default();
+    let long = text.replace("ws://a-long-name.example", "ws://a");
+    read.apply_file("shown", &long.replace("ws://aws://aws://aws://a", "ws://a")).expect("it is TOML");
+    assert_eq!((read.listen.port, read.mesh.max_peers), (3001, 4));
+}
+
+fn a_report() -> ReloadReport {
+    let change = |key: &str, needs_restart| ConfigChange {
+        key: key.to_owned(),
+        old: String::from("3"),
+        new: String::from("4"),
+        needs_restart,
+    };
+    ReloadReport {
+        changed: vec![change("mesh.max_peers", false), change("listen.port", true)],
+        mesh_key_changed: true,
+    }
+}
+
+#[test]
+fn a_reload_is_a_difference() {
+    golden("reload.txt", &shown(|out| difference(out, &PLAIN, &a_report())));
+    golden("reload-colour.txt", &shown(|out| difference(out, &COLOURED, &a_report())));
+}
+
+#[test]
+fn json_is_one_object_a_line() {
+    let answers = [
+        ("status", Answer::Status(Box::new(a_status(MeshState::Ready)))),
+        ("hubs", Answer::Hubs(some_hubs())),
+        ("peers", Answer::Peers(some_peers())),
+        ("links", Answer::Links(some_links())),
+        ("route", Answer::Route(a_route())),
+        ("config", Answer::Config(some_values())),
+        ("events", Answer::Events(some_events())),
+        ("reload", Answer::Reload(a_report())),
+        ("done", Answer::Done(String::from("drained"))),
+    ];
+    for (name, answer) in answers {
+        let text = shown(|out| json(out, &answer));
+        assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{text}");
+        golden(&format!("{name}.json"), &text);
+    }
+}
