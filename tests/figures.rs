@@ -23,6 +23,8 @@ const KILLS: usize = 5;
 const PACE: Duration = Duration::from_millis(5);
 /// How long that stream goes on after the kill.
 const AFTER: Duration = Duration::from_secs(12);
+/// How long a signal is waited for at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn main() {
     println!(
@@ -82,6 +84,8 @@ impl Fast {
     fn join(hub: &Hub, peer: &str) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", hub.port)).expect("the hub listens");
         stream.set_nodelay(true).expect("a socket option");
+        // A signal that was lost must not be waited for for ever.
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
         let (socket, _) =
             tungstenite::client(format!("{}/?peerId={peer}", hub.url()), stream).expect("accepted");
         let mut fast = Self(socket);
@@ -96,7 +100,7 @@ impl Fast {
     /// The next message of one type.
     fn next(&mut self, kind: &str) -> Value {
         loop {
-            if let Message::Text(text) = self.0.read().expect("the hub stays") {
+            if let Message::Text(text) = self.0.read().expect("the signal comes") {
                 let message: Value = serde_json::from_str(&text).expect("JSON");
                 assert_ne!(message["type"], "error", "{message}");
                 if message["type"] == kind {

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{self, Error, Message, WebSocket};
 use super::{Hub, until_ok};
 
 /// Time that one look for a message takes at most.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How a connection ended: the WebSocket close code and reason, or what broke.
 #[derive(Clone, Debug, PartialEq, Eq)]
