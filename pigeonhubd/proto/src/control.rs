@@ -249,7 +249,8 @@ pub struct ControlRequest {
     pub command: Command,
 }
 
-/// What is asked. An `id` is a peer's or hub's, whole or its unambiguous beginning.
+/// What is asked. An `id` is a peer's or hub's, whole or its unambiguous beginning;
+/// on the wire it is `target`, since `id` is the request's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "kebab-case")]
 pub enum Command {
@@ -262,16 +263,19 @@ pub enum Command {
     },
     /// One peer, in each of its networks.
     Peer {
+        #[serde(rename = "target")]
         id: String,
     },
     Networks,
     Links,
     Topology,
     Route {
+        #[serde(rename = "target")]
         id: String,
     },
     /// A live probe, answered by every hub on the way.
     Trace {
+        #[serde(rename = "target")]
         id: String,
     },
     /// The configuration in force.
@@ -298,6 +302,7 @@ pub enum Command {
     Undrain,
     /// Closes a client's connection.
     Disconnect {
+        #[serde(rename = "target")]
         id: String,
     },
     LogLevel {
