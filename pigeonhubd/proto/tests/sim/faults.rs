@@ -116,7 +116,7 @@ impl World {
         let lives = |number: &usize| !self.hosts[*number].abandoned && !self.hosts[*number].intruder;
         let known = |url: &String| self.by_address.get(url.trim_start_matches("ws://"));
         if self.hosts[host].intruder
-            || self.hosts[host].settings.bootstrap_hubs.iter().filter_map(known).any(|number| lives(number))
+            || self.hosts[host].settings.bootstrap_hubs.iter().filter_map(known).any(&lives)
         {
             return;
         }
