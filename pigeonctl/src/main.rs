@@ -11,6 +11,8 @@ mod flows;
 #[cfg(test)]
 mod golden;
 mod look;
+#[cfg(test)]
+mod manual;
 mod metrics;
 mod show;
 mod table;

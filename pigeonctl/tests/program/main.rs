@@ -1,0 +1,5 @@
+//! The built program against control sockets that a test plays the hub of.
+
+mod exits;
+mod fake;
+mod output;
