@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::channel::{self, ChannelConfig, ChannelEvent, ChannelHandle};
 use crate::dial::Dialler;
 use crate::outbox::{Item, Outbox};
+use crate::tally::EdgeCounters;
 
 /// Channel events that may wait for the driver, of at most 64 KiB each. A
 /// channel with one more waits, and its far end with it.
@@ -50,6 +51,17 @@ impl Connections {
     ) -> Self {
         let (open, dials) = (HashMap::new(), JoinSet::new());
         Self { open, dialler, dials, host, channels, channel_events }
+    }
+
+    /// Dials and channels from now on are of this kind; those that are open stay as they are.
+    pub fn reconfigure(&mut self, max_message_size: usize, channels: ChannelConfig) {
+        self.dialler.set_max_message_size(max_message_size);
+        self.channels = channels;
+    }
+
+    /// What the edge counts.
+    pub fn counters(&self) -> &Arc<EdgeCounters> {
+        self.dialler.counters()
     }
 
     /// An accepted WebSocket.
@@ -123,10 +135,12 @@ impl Connections {
     }
 
     fn text(&mut self, conn: ConnId, text: String) {
+        self.counters().text_out.one(text.len());
         match self.open.get(&conn) {
             Some(Connection::WebSocket(outbox)) => {
                 // Text must not be lost in silence, so a far end that does not read it has to go.
                 if let Err(full) = outbox.push(Item::Text(text)) {
+                    self.counters().overflows.one();
                     outbox.abort(1008, format!("too slow: {full}"));
                 }
             }
@@ -139,14 +153,17 @@ impl Connections {
 
     /// A full queue drops it: whoever needs it sends it again.
     fn binary(&mut self, conn: ConnId, bytes: Bytes) {
+        self.counters().binary_out.one(bytes.len());
         match self.open.get(&conn) {
             Some(Connection::WebSocket(outbox)) => {
                 if let Err(full) = outbox.push(Item::Binary(bytes)) {
+                    self.counters().frames_dropped.one();
                     tracing::debug!(conn = conn.0, %full, "dropped a mesh frame");
                 }
             }
             Some(Connection::Channel(channel)) => {
                 if let Err(error) = channel.send(bytes) {
+                    self.counters().frames_dropped.one();
                     tracing::debug!(conn = conn.0, %error, "dropped a mesh frame");
                 }
             }
@@ -188,7 +205,7 @@ fn addresses(host: Host) -> Vec<IpAddr> {
         }),
     };
     found.unwrap_or_else(|error| {
-        tracing::warn!(%error, "this machine's addresses are unknown; no data channel can open");
+        tracing::warn!("this machine's addresses are unknown; no data channel can open: {error}");
         Vec::new()
     })
 }

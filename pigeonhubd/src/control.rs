@@ -1,5 +1,8 @@
 //! The control socket: one JSON request a line, one JSON response a line.
 
+mod caller;
+mod desk;
+
 use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -11,14 +14,20 @@ use interprocess::local_socket::tokio::{Listener, Stream};
 use interprocess::local_socket::traits::tokio::Listener as _;
 use interprocess::local_socket::{GenericFilePath, ListenerOptions, ToFsName};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
-use pigeonhub_proto::control::{CONTROL_VERSION, ControlErrorCode, ControlRequest, ControlResponse};
+use pigeonhub_proto::control::{
+    Answer, CONTROL_VERSION, Command, ControlErrorCode, ControlRequest, ControlResponse,
+};
 use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::edge::Edge;
+use self::caller::Caller;
+pub use self::desk::{Desk, MAX_FOLLOWERS};
+use crate::edge::Refusal;
+use crate::events;
 
 /// The socket's file name in the runtime directory.
 pub const SOCKET_NAME: &str = "control.sock";
@@ -63,9 +72,16 @@ pub enum ControlError {
     },
 }
 
+/// A listening control socket.
+pub struct Socket {
+    listener: Listener,
+    /// The group that may call.
+    group: String,
+}
+
 /// Listens on `control.sock` in an existing directory. Replaces a socket that
 /// a killed hub left behind. The socket is removed when the listener is dropped.
-pub fn bind(runtime_dir: &Path) -> Result<Listener, ControlError> {
+pub fn bind(runtime_dir: &Path) -> Result<Socket, ControlError> {
     let path = runtime_dir.join(SOCKET_NAME);
     let other = |error| ControlError::Other { path: path.clone(), error };
     match std::fs::symlink_metadata(&path) {
@@ -86,12 +102,15 @@ pub fn bind(runtime_dir: &Path) -> Result<Listener, ControlError> {
     let listener = ListenerOptions::new().name(name).mode(MODE).create_tokio().map_err(other)?;
     // The user's mask took away from it what the group needs.
     std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(other)?;
-    Ok(listener)
+    let group = caller::group_of(&path);
+    Ok(Socket { listener, group })
 }
 
 /// Answers callers for ever. Dropping this future hangs up on all of them, and
 /// removes the socket.
-pub async fn serve(listener: Listener, edge: Edge) {
+pub async fn serve(socket: Socket, desk: Desk) {
+    let Socket { listener, group } = socket;
+    let (desk, group): (Arc<Desk>, Arc<str>) = (Arc::new(desk), Arc::from(group));
     let places = Arc::new(Semaphore::new(MAX_CALLERS));
     let mut callers = JoinSet::new();
     loop {
@@ -99,20 +118,21 @@ pub async fn serve(listener: Listener, edge: Edge) {
         match listener.accept().await {
             Ok(stream) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
-                    let edge = edge.clone();
+                    let (desk, group) = (Arc::clone(&desk), Arc::clone(&group));
                     callers.spawn(async move {
                         let _place = place;
-                        call(stream, &edge).await
+                        call(stream, &desk, &group).await
                     });
                 }
                 // One line fits the socket's buffer, so this does not wait.
                 Err(_) => {
-                    let full = error(0, format!("{MAX_CALLERS} callers are being answered; try again"));
+                    let full = format!("{MAX_CALLERS} callers are being answered; try again");
+                    let full = response(0, Err(Refusal { code: ControlErrorCode::Busy, text: full }));
                     let _ = timeout(Duration::ZERO, respond(&stream, &full)).await;
                 }
             },
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a caller on the control socket");
+                tracing::warn!("cannot accept a caller on the control socket: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -120,13 +140,24 @@ pub async fn serve(listener: Listener, edge: Edge) {
 }
 
 /// Answers one caller's requests until it hangs up.
-async fn call(stream: Stream, edge: &Edge) -> io::Result<()> {
+async fn call(stream: Stream, desk: &Desk, group: &str) -> io::Result<()> {
+    let caller = Caller::of(&stream);
     let mut reader = BufReader::new(&stream);
     loop {
         let mut line = Vec::new();
         let read = timeout(CALL_TIMEOUT, read_line(&mut reader, &mut line)).await;
         let (response, last) = match read {
-            Ok(Ok(Line::Whole)) => (answer(&line, edge).await, false),
+            Ok(Ok(Line::Whole)) => match parse(&line) {
+                Ok(ControlRequest {
+                    id, command: Command::Events { since, types, follow: true }, ..
+                }) => {
+                    return follow(&stream, &mut reader, desk, id, (since, &types)).await;
+                }
+                Ok(ControlRequest { id, command, .. }) => {
+                    (response(id, desk.answer(command, caller, group).await), false)
+                }
+                Err(fault) => (*fault, false),
+            },
             Ok(Ok(Line::End)) => return Ok(()),
             Ok(Ok(Line::TooLong)) => (error(0, format!("a request is at most {MAX_LINE} bytes long")), true),
             Ok(Err(error)) => return Err(error),
@@ -136,6 +167,42 @@ async fn call(stream: Stream, edge: &Edge) -> io::Result<()> {
         if last {
             return Ok(());
         }
+    }
+}
+
+/// Sends the events that there are as one response, and then each that comes
+/// as one of its own, until the caller hangs up. Nothing more that it says is heard.
+async fn follow(
+    stream: &Stream,
+    reader: &mut (impl AsyncBufRead + Unpin),
+    desk: &Desk,
+    id: u64,
+    (since, types): (u64, &[String]),
+) -> io::Result<()> {
+    let tell = async |answer| timeout(CALL_TIMEOUT, respond(stream, &response(id, answer))).await?;
+    let _place = match desk.follower() {
+        Ok(place) => place,
+        Err(refusal) => return tell(Err(refusal)).await,
+    };
+    let (before, mut news) = desk.events.follow(since, types);
+    tell(Ok(Answer::Events(before))).await?;
+    loop {
+        let said = tokio::select! {
+            event = news.recv() => match event {
+                Ok(event) if events::wanted(&event, types) => {
+                    tell(Ok(Answer::Events(vec![event.as_ref().clone()]))).await?;
+                    continue;
+                }
+                // What it was too slow for shows in the numbers.
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            said = reader.fill_buf() => said?.len(),
+        };
+        if said == 0 {
+            return Ok(());
+        }
+        reader.consume(said);
     }
 }
 
@@ -162,16 +229,13 @@ async fn respond(mut stream: impl AsyncWrite + Unpin, response: &ControlResponse
     stream.flush().await
 }
 
-async fn answer(line: &[u8], edge: &Edge) -> ControlResponse {
-    let request = match parse(line) {
-        Ok(request) => request,
-        Err(fault) => return *fault,
-    };
-    match edge.ask(request.command).await {
-        Ok(answer) => {
-            ControlResponse { v: CONTROL_VERSION, id: request.id, ok: Some(answer), error: None, code: None }
+fn response(id: u64, answer: Result<Answer, Refusal>) -> ControlResponse {
+    let v = CONTROL_VERSION;
+    match answer {
+        Ok(answer) => ControlResponse { v, id, ok: Some(answer), error: None, code: None },
+        Err(Refusal { code, text }) => {
+            ControlResponse { v, id, ok: None, error: Some(text), code: Some(code) }
         }
-        Err(fault) => ControlResponse { code: Some(fault.code()), ..error(request.id, fault.to_string()) },
     }
 }
 
@@ -198,7 +262,6 @@ fn parse(line: &[u8]) -> Result<ControlRequest, Box<ControlResponse>> {
     serde_json::from_value(value).or_else(|fault| fail(id, fault.to_string()))
 }
 
-fn error(id: u64, what: String) -> ControlResponse {
-    let code = Some(ControlErrorCode::BadRequest);
-    ControlResponse { v: CONTROL_VERSION, id, ok: None, error: Some(what), code }
+fn error(id: u64, text: String) -> ControlResponse {
+    response(id, Err(Refusal { code: ControlErrorCode::BadRequest, text }))
 }

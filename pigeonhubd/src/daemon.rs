@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::header::HeaderValue;
-use pigeonhub_proto::config::Config;
+use pigeonhub_proto::config::{Config, WhenAlone};
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::paths::Surroundings;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -17,18 +18,27 @@ use tracing::{info, warn};
 
 use crate::channel::{ChannelConfig, IceServer};
 use crate::connections::{CHANNEL_QUEUE, Connections};
-use crate::control::{self, ControlError};
+use crate::control::{self, ControlError, Desk};
 use crate::dial::Dialler;
-use crate::driver::{Clock, Driver};
+use crate::driver::{Clock, Driver, Inlets};
 use crate::edge::Edge;
-use crate::http::Site;
+use crate::event_log::EventLog;
+use crate::events::Events;
+use crate::http::{Pages, Site};
+use crate::inherit::Inherited;
+use crate::journal;
 use crate::keys::{self, KeyError};
-use crate::listener::{self, ListenError};
+use crate::listener::{self, ListenError, Listening, Live};
+use crate::logging::LogControl;
+use crate::monitor::{self, MonitorError};
 use crate::options::EX_CONFIG;
 use crate::paths::{self, PathError, StateDir};
+use crate::reload::{CHANGE_QUEUE, Load, Outlets, Reloader};
+use crate::service::{Service, StartRule, Supervisor};
 
-/// How long leaving may take: telling everyone, and closing every connection.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long leaving may take beyond `listen.drain_timeout`: telling the other
+/// hubs, and closing every connection.
+pub const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a hub did not start, or did not end as it should.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +55,11 @@ pub enum DaemonError {
     /// No control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
+    /// No place for metrics.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     /// Signals cannot be waited for.
-    #[error("cannot wait for SIGTERM and SIGINT: {0}")]
+    #[error("cannot wait for SIGTERM, SIGINT and SIGHUP: {0}")]
     Signals(std::io::Error),
     /// The driver ended by a panic. Its message was written when it happened.
     #[error("a fault in pigeonhubd ended the hub; please report the lines above")]
@@ -66,12 +79,26 @@ impl DaemonError {
     }
 }
 
+/// What a hub has from those that started it.
+#[derive(Default)]
+pub struct Origin {
+    /// Sockets from systemd.
+    pub inherited: Inherited,
+    /// Systemd, which is told how it is.
+    pub service: Arc<Service>,
+    /// What changes the log level.
+    pub log: LogControl,
+    /// What reads the configuration again. Without it a reload finds it unchanged.
+    pub load: Option<Load>,
+}
+
 /// A running hub. Dropping it ends everything at once.
 pub struct Daemon {
     hub_id: Id,
     addresses: Vec<SocketAddr>,
-    ready: watch::Receiver<bool>,
-    drain: watch::Sender<bool>,
+    reloader: Arc<Reloader>,
+    service: Arc<Service>,
+    stop: watch::Sender<bool>,
     driver: JoinHandle<()>,
     listener: JoinHandle<()>,
     control: JoinHandle<()>,
@@ -80,42 +107,70 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a hub. If it cannot, nothing is left running. Must be called
-    /// within a tokio runtime.
+    /// Starts a hub that nobody handed anything over to. If it cannot, nothing
+    /// is left running. Must be called within a tokio runtime.
     pub fn start(config: &Config, around: &Surroundings) -> Result<Self, DaemonError> {
+        Self::start_from(config, around, Origin::default())
+    }
+
+    /// As [`Self::start`], with what it was handed over.
+    pub fn start_from(config: &Config, around: &Surroundings, origin: Origin) -> Result<Self, DaemonError> {
+        let Origin { inherited, service, log, load } = origin;
         // First of all: that the port is taken says more than that its state folder is.
-        let listeners = listener::bind(&config.listen.host.addresses(), config.listen.port)?;
+        let addresses = config.listen.host.addresses();
+        let listening = listener::bind_or_take(&addresses, config.listen.port, inherited)?;
         let state = StateDir::open(paths::state_dir(config, around))?;
         let hub_key = keys::hub_key(&state)?;
         let mesh_key = keys::mesh_key(config, around)?;
         let control = control::bind(&paths::make_runtime_dir(config, around)?)?;
+        let monitoring = monitor::bind(config)?;
+        let listeners = keep(listening, &service);
         let addresses: Vec<_> = listeners.iter().filter_map(|l| l.local_addr().ok()).collect();
 
         let clock = Clock::start();
-        let hub = Hub::new(config.settings(), Arc::new(hub_key), mesh_key, rand::random(), clock.now());
+        let settings = config.settings();
+        let hub = Hub::new(settings, Arc::new(hub_key), mesh_key.clone(), rand::random(), clock.now());
         let hub_id = hub.id();
-        info!(%hub_id, "pigeonhubd {}", env!("CARGO_PKG_VERSION"));
+        info!("pigeonhubd {}, hub {hub_id}", env!("CARGO_PKG_VERSION"));
         for address in &addresses {
-            info!(%address, "listening");
+            info!("listening on {address}");
         }
+        let config = Arc::new(config.clone());
         let (edge, intake) = Edge::new();
-        let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
-        let dialler = Dialler::new(edge.clone(), config.listen.max_message_size);
-        let connections = Connections::new(dialler, config.listen.host, channels(config), channel_events);
-        let (drain, draining) = watch::channel(false);
-        let (ready_sender, ready) = watch::channel(false);
-        let driver = Driver::new(hub, clock, intake, connections, channel_intake, ready_sender);
+        let (stop, stopping) = watch::channel(false);
+        let (live_sender, live) = watch::channel(live(&config, &edge));
+        let (changes, change_intake) = mpsc::channel(CHANGE_QUEUE);
+        let outlets = Outlets { changes, live: live_sender, log, service: Arc::clone(&service) };
+        let load = load.unwrap_or_else(|| {
+            let config = Arc::clone(&config);
+            Arc::new(move || Ok(Config::clone(&config)))
+        });
+        let (running, again) = (Arc::clone(&config), edge.clone());
+        let reloader = Arc::new(Reloader::new(load, around.clone(), running, mesh_key, again, outlets));
+        let events = Arc::new(Events::default());
+        let desk = Desk::new(edge.clone(), Arc::clone(&events), Arc::clone(&reloader));
 
-        let site = Arc::new(site(config, edge.clone()));
-        let max_connections = config.listen.max_connections;
+        let monitor_site = site(&config, edge.clone());
+        let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
+        let dialler = Dialler::new(edge, config.listen.max_message_size);
+        let connections = Connections::new(dialler, config.listen.host, channels(&config), channel_events);
+        let inlets =
+            Inlets { intake, channel_events: channel_intake, changes: change_intake, stop: stopping.clone() };
+        let supervisor = Supervisor::new(Arc::clone(&service), start_rule(&config));
+        let log = EventLog::new(events);
+        let drain_timeout = config.listen.drain_timeout;
+        let driver = Driver::new(hub, clock, inlets, connections, log, supervisor, drain_timeout);
         Ok(Self {
             hub_id,
             addresses,
-            ready,
-            drain,
-            driver: tokio::spawn(driver.run(draining.clone())),
-            listener: tokio::spawn(listener::serve(listeners, site, max_connections, draining)),
-            control: tokio::spawn(control::serve(control, edge)),
+            reloader,
+            service,
+            stop,
+            driver: tokio::spawn(driver.run()),
+            listener: tokio::spawn(listener::serve(listeners, live, stopping)),
+            control: tokio::spawn(async {
+                tokio::join!(control::serve(control, desk), monitor::serve(monitoring, monitor_site));
+            }),
             _state: state,
         })
     }
@@ -130,9 +185,9 @@ impl Daemon {
         &self.addresses
     }
 
-    /// Turns true when the mesh is ready for the first time.
-    pub fn ready(&self) -> watch::Receiver<bool> {
-        self.ready.clone()
+    /// What reads the configuration again.
+    pub fn reloader(&self) -> Arc<Reloader> {
+        Arc::clone(&self.reloader)
     }
 
     /// Waits for a fault: a hub does not end by itself.
@@ -141,16 +196,19 @@ impl Daemon {
     }
 
     /// Leaves: accepts nobody any more, tells everyone, closes everything, and
-    /// gives up after [`DRAIN_TIMEOUT`].
+    /// gives up [`LEAVE_TIMEOUT`] after the time that clients are given.
     pub async fn stop(mut self) -> Result<(), DaemonError> {
-        self.drain.send_replace(true);
-        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        let patience = self.reloader.config().listen.drain_timeout + LEAVE_TIMEOUT;
+        let deadline = Instant::now() + patience;
+        self.service.stopping();
+        self.stop.send_replace(true);
         let ended = timeout_at(deadline, &mut self.driver).await;
         if matches!(ended, Ok(Err(_))) {
             return Err(DaemonError::Fault);
         }
         if ended.is_err() || timeout_at(deadline, &mut self.listener).await.is_err() {
-            warn!("not everyone was told within {} s; leaving nevertheless", DRAIN_TIMEOUT.as_secs());
+            let patience = humantime::format_duration(patience);
+            warn!("not everyone was told within {patience}; leaving nevertheless");
         }
         self.control.abort();
         // So that the control socket is gone when this returns.
@@ -167,26 +225,31 @@ impl Drop for Daemon {
     }
 }
 
-/// Runs a hub until SIGTERM or SIGINT, then leaves. A second signal ends it at once.
-pub async fn run(config: &Config, around: &Surroundings) -> Result<(), DaemonError> {
+/// Runs a hub until SIGTERM or SIGINT, then leaves; SIGHUP reloads. A second
+/// SIGTERM or SIGINT ends it at once.
+pub async fn run(config: &Config, around: &Surroundings, origin: Origin) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    let in_mesh = config.hub.enabled;
-    let mut daemon = Daemon::start(config, around)?;
-    let mut ready = daemon.ready();
-    let mut notified = false;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    let mut daemon = Daemon::start_from(config, around, origin)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = daemon.fault() => return Err(DaemonError::Fault),
-            _ = ready.wait_for(|ready| *ready || !in_mesh), if !notified => {
-                notified = true;
-                notify_ready();
+            _ = hang_up.recv() => {
+                let reloader = daemon.reloader();
+                // Its outcome is in the log.
+                tokio::spawn(async move { drop(reloader.reload(false).await) });
             }
+            () = daemon.fault() => return Err(DaemonError::Fault),
         }
     }
-    info!("leaving");
+    info!(
+        MESSAGE_ID = journal::message_id(journal::LEAVING),
+        PIGEONHUB_EVENT = journal::LEAVING,
+        "{}: leaving the mesh and closing clients",
+        journal::LEAVING
+    );
     tokio::select! {
         stopped = daemon.stop() => stopped,
         _ = terminate.recv() => Err(DaemonError::Hurried),
@@ -194,16 +257,30 @@ pub async fn run(config: &Config, around: &Surroundings) -> Result<(), DaemonErr
     }
 }
 
-/// Tells systemd, if it waits for it.
-fn notify_ready() {
-    if std::env::var_os("NOTIFY_SOCKET").is_some()
-        && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready])
-    {
-        warn!(%error, "systemd could not be told that this hub is ready");
+/// Lets systemd keep what is new among the listening sockets.
+fn keep(listening: Listening, service: &Service) -> Vec<TcpListener> {
+    let Listening { listeners, new, outdated } = listening;
+    if outdated {
+        service.forget_kept();
     }
+    service.keep(listeners.iter().rev().take(new));
+    listeners
 }
 
-fn site(config: &Config, edge: Edge) -> Site {
+/// What a configuration means to connections that are accepted.
+pub(crate) fn live(config: &Config, edge: &Edge) -> Live {
+    Live { site: Arc::new(site(config, edge.clone())), max_connections: config.listen.max_connections }
+}
+
+/// When a hub with that configuration counts as started.
+pub(crate) fn start_rule(config: &Config) -> StartRule {
+    let settings = config.settings();
+    let dials = settings.hub_enabled && settings.auto_connect;
+    let bootstraps = if dials { settings.bootstrap_hubs.len() } else { 0 };
+    StartRule { bootstraps, wait: config.mesh.ready_when_alone == WhenAlone::Wait }
+}
+
+pub(crate) fn site(config: &Config, edge: Edge) -> Site {
     let cors_origin = HeaderValue::from_str(&config.listen.cors_origin);
     Site {
         edge,
@@ -211,10 +288,12 @@ fn site(config: &Config, edge: Edge) -> Site {
         hub_enabled: config.hub.enabled,
         namespace: config.mesh.namespace.clone(),
         max_message_size: config.listen.max_message_size,
+        pages: if config.metrics.public { Pages::PublicWithMetrics } else { Pages::Public },
     }
 }
 
-fn channels(config: &Config) -> ChannelConfig {
+/// What a configuration means to data channels.
+pub(crate) fn channels(config: &Config) -> ChannelConfig {
     let ice_servers = config.mesh.ice_servers.iter().map(|server| IceServer {
         urls: server.urls.clone(),
         username: server.username.clone(),

@@ -22,6 +22,7 @@ use crate::edge::{Edge, EdgeEvent};
 use crate::outbox::Outbox;
 use crate::session::{self, Session};
 use crate::stream::Counted;
+use crate::tally::EdgeCounters;
 
 /// Dials at once; further ones wait.
 pub const MAX_DIALS: usize = 64;
@@ -81,6 +82,16 @@ impl Dialler {
     pub fn new(edge: Edge, max_message_size: usize) -> Self {
         let places = Arc::new(Semaphore::new(MAX_DIALS));
         Self { edge, max_message_size, places, tls: Arc::default() }
+    }
+
+    /// Sessions from now on take messages up to that many bytes.
+    pub fn set_max_message_size(&mut self, bytes: usize) {
+        self.max_message_size = bytes;
+    }
+
+    /// What the edge counts.
+    pub fn counters(&self) -> &Arc<EdgeCounters> {
+        self.edge.counters()
     }
 
     /// Opens a WebSocket and runs its session to the end. A close that is put

@@ -1,26 +1,28 @@
 //! The one owner of the hub, and of the clock.
 
+mod questions;
+
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use pigeonhub_proto::control::{Answer, Command, ControlErrorCode};
+use pigeonhub_proto::control::Answer;
 use pigeonhub_proto::event::Event;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::io::{Input, Output};
+use pigeonhub_proto::mesh::identity::MeshKey;
+use pigeonhub_proto::settings::Settings;
 use pigeonhub_proto::time::{Now, Time};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::channel::ChannelEvent;
+use crate::channel::{ChannelConfig, ChannelEvent};
 use crate::connections::Connections;
-use crate::edge::{EdgeEvent, Intake, Query, Refusal};
-use crate::logging::EventLog;
+use crate::edge::{EdgeEvent, Intake, Refusal};
+use crate::event_log::EventLog;
+use crate::service::{StartRule, Supervisor};
 
 /// Events handled before anything else gets its turn.
 const BATCH: usize = 256;
-
-/// Leaving on purpose closes clients one after another within this time.
-const DRAIN_OVER: Duration = Duration::from_secs(2);
-
 /// The longest sleep. A timer further off than that is looked at again then.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -53,16 +55,49 @@ impl Clock {
     }
 }
 
+/// Where the driver hears from others.
+pub struct Inlets {
+    /// Events of WebSockets, and questions.
+    pub intake: Intake,
+    /// Events of data channels.
+    pub channel_events: mpsc::Receiver<ChannelEvent>,
+    /// New configurations.
+    pub changes: mpsc::Receiver<Change>,
+    /// Turns true when this hub is to leave for good.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What a new configuration means to the driver.
+pub struct Change {
+    /// For the hub.
+    pub settings: Settings,
+    /// The mesh key, new or as it was.
+    pub key: MeshKey,
+    /// For data channels.
+    pub channels: ChannelConfig,
+    /// The largest message that a dialled WebSocket takes, in bytes.
+    pub max_message_size: usize,
+    /// Time over which clients are told to leave.
+    pub drain_timeout: Duration,
+    /// When this hub counts as started.
+    pub rule: StartRule,
+    /// Told when it is in force.
+    pub done: oneshot::Sender<()>,
+}
+
 /// Owns the hub: feeds it, does what it asks for, and answers questions about it.
 pub struct Driver {
     hub: Hub,
     clock: Clock,
-    intake: Intake,
-    channel_events: mpsc::Receiver<ChannelEvent>,
+    inlets: Inlets,
     connections: Connections,
     log: EventLog,
-    /// Told when the mesh is ready for the first time.
-    ready: watch::Sender<bool>,
+    supervisor: Supervisor,
+    drain_timeout: Duration,
+    /// Who waits for the answers to a probe, by its number. The hub bounds them.
+    probes: BTreeMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
+    /// It is to leave for good, not only drained.
+    stopping: bool,
 }
 
 impl Driver {
@@ -70,30 +105,34 @@ impl Driver {
     pub fn new(
         hub: Hub,
         clock: Clock,
-        intake: Intake,
+        inlets: Inlets,
         connections: Connections,
-        channel_events: mpsc::Receiver<ChannelEvent>,
-        ready: watch::Sender<bool>,
+        log: EventLog,
+        supervisor: Supervisor,
+        drain_timeout: Duration,
     ) -> Self {
-        Self { hub, clock, intake, channel_events, connections, log: EventLog::default(), ready }
+        let (probes, stopping) = (BTreeMap::new(), false);
+        Self { hub, clock, inlets, connections, log, supervisor, drain_timeout, probes, stopping }
     }
 
-    /// Runs until the hub is drained, which begins when `drain` turns true.
-    /// Then waits for the connections that this hub asked for.
-    pub async fn run(mut self, mut drain: watch::Receiver<bool>) {
+    /// Runs until the hub is told to stop and has left. Then waits for the
+    /// connections that this hub asked for.
+    pub async fn run(mut self) {
         let mut events = Vec::with_capacity(BATCH);
         let mut messages = Vec::with_capacity(BATCH);
-        let mut draining = false;
+        let mut stop = self.inlets.stop.clone();
         self.input(Input::Timer);
-        while !self.hub.is_drained() {
+        while !(self.stopping && self.hub.is_drained()) {
             let due = self.clock.instant(self.hub.poll_timeout());
+            let due = self.supervisor.due().map_or(due, |supervision| due.min(supervision));
             tokio::select! {
-                _ = self.intake.events.recv_many(&mut events, BATCH) => {}
-                _ = self.channel_events.recv_many(&mut messages, BATCH) => {}
-                Some(query) = self.intake.queries.recv() => self.answer(query),
-                _ = drain.wait_for(|drain| *drain), if !draining => {
-                    draining = true;
-                    self.input(Input::Drain { over: DRAIN_OVER });
+                _ = self.inlets.intake.events.recv_many(&mut events, BATCH) => {}
+                _ = self.inlets.channel_events.recv_many(&mut messages, BATCH) => {}
+                Some(query) = self.inlets.intake.queries.recv() => self.answer(query),
+                Some(change) = self.inlets.changes.recv() => self.change(change),
+                _ = stop.wait_for(|stop| *stop), if !self.stopping => {
+                    self.stopping = true;
+                    self.input(Input::Drain { over: self.drain_timeout });
                 }
                 () = tokio::time::sleep_until(due) => {}
             }
@@ -107,30 +146,53 @@ impl Driver {
             if self.clock.now().mono >= self.hub.poll_timeout() {
                 self.input(Input::Timer);
             }
+            self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
         }
         // What is still said to the driver is for nobody, and waits for nobody.
-        drop(self.intake);
-        self.connections.end(&mut self.channel_events).await;
+        drop(self.inlets.intake);
+        self.connections.end(&mut self.inlets.channel_events).await;
     }
 
     /// One input, then everything that the hub wants done because of it.
     fn input(&mut self, input: Input<'_>) {
         self.hub.handle(input, self.clock.now());
+        self.drain_outputs();
+    }
+
+    fn drain_outputs(&mut self) {
         while let Some(output) = self.hub.poll_output() {
             match output {
                 Output::Event(event) => self.hub_event(&event),
-                // Nobody asks for probes yet.
-                Output::Probed { .. } => {}
+                Output::Probed { number, hops } => self.probed(number, hops),
                 output => self.connections.apply(output),
             }
         }
     }
 
     fn hub_event(&mut self, event: &Event) {
-        self.log.write(event);
-        if matches!(event, Event::HubMeshReady { .. }) {
-            self.ready.send_replace(true);
+        self.log.write(event, self.clock.now().unix_ms);
+        // Clients come and go too often for that, and the status is looked at every second anyway.
+        let of_client = matches!(
+            event,
+            Event::PeerConnected { .. }
+                | Event::PeerAnnounced { .. }
+                | Event::PeerDisconnected { .. }
+                | Event::Refused { .. }
+        );
+        if !of_client {
+            self.supervisor.look_soon();
         }
+    }
+
+    /// A new configuration, checked. It cannot fail.
+    fn change(&mut self, change: Change) {
+        self.hub.reconfigure(change.settings, change.key, self.clock.now());
+        self.connections.reconfigure(change.max_message_size, change.channels);
+        self.supervisor.set_rule(change.rule);
+        self.drain_timeout = change.drain_timeout;
+        self.drain_outputs();
+        // Whoever asked may have given up meanwhile.
+        let _ = change.done.send(());
     }
 
     fn event(&mut self, event: EdgeEvent) {
@@ -145,9 +207,11 @@ impl Driver {
                 self.input(Input::DialFailed { conn, error });
             }
             EdgeEvent::Text { conn, text, room: _room } => {
+                self.connections.counters().text_in.one(text.len());
                 self.input(Input::Text { conn, text: text.as_str() });
             }
             EdgeEvent::Binary { conn, bytes, room: _room } => {
+                self.connections.counters().binary_in.one(bytes.len());
                 self.input(Input::Binary { conn, bytes: &bytes });
             }
             EdgeEvent::Pong { conn } => self.input(Input::Pong { conn }),
@@ -165,27 +229,14 @@ impl Driver {
                 self.input(Input::ChannelCandidate { conn, candidate });
             }
             ChannelEvent::Open { conn } => self.input(Input::ChannelOpen { conn }),
-            ChannelEvent::Binary { conn, bytes } => self.input(Input::Binary { conn, bytes: &bytes }),
+            ChannelEvent::Binary { conn, bytes } => {
+                self.connections.counters().binary_in.one(bytes.len());
+                self.input(Input::Binary { conn, bytes: &bytes });
+            }
             ChannelEvent::Closed { conn, reason } => {
                 self.connections.closed(conn);
                 self.input(Input::Closed { conn, reason });
             }
         }
-    }
-
-    fn answer(&self, query: Query) {
-        let now = self.clock.now();
-        let refuse = |code, text: String| Err(Refusal { code, text });
-        let answer = match query.command {
-            Command::Status => Ok(Answer::Status(Box::new(self.hub.status(now)))),
-            Command::Hubs => Ok(Answer::Hubs(self.hub.hubs(now))),
-            Command::Peers { network } => Ok(Answer::Peers(self.hub.peers(network.as_deref()))),
-            Command::Networks => Ok(Answer::Networks(self.hub.networks())),
-            Command::Links => Ok(Answer::Links(self.hub.links(now))),
-            Command::Topology => Ok(Answer::Topology(self.hub.topology())),
-            _ => refuse(ControlErrorCode::BadRequest, String::from("this hub does not know that command")),
-        };
-        // Whoever asked may have hung up meanwhile.
-        let _ = query.reply.send(answer);
     }
 }

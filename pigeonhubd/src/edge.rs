@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::outbox::Outbox;
+use crate::tally::EdgeCounters;
 
 /// Events that may wait for the driver. When it is full, whoever has one more
 /// waits, and so stops reading its own socket.
@@ -26,6 +27,9 @@ pub const QUERY_QUEUE: usize = 64;
 
 /// How long a question may wait for its answer.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a probe may: the hub gives it up after 3 s, and says so.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the edge tells the driver. The same as
 /// [`Input`](pigeonhub_proto::io::Input), but owning what it carries.
@@ -104,6 +108,7 @@ pub struct Edge {
     queries: mpsc::Sender<Query>,
     budget: Arc<Semaphore>,
     accepted: Arc<AtomicU64>,
+    counters: Arc<EdgeCounters>,
 }
 
 /// The driver's end of the channels.
@@ -121,8 +126,13 @@ impl Edge {
         let (events, event_intake) = mpsc::channel(EVENT_QUEUE);
         let (queries, query_intake) = mpsc::channel(QUERY_QUEUE);
         let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
-        let edge = Self { events, queries, budget, accepted: Arc::default() };
+        let edge = Self { events, queries, budget, accepted: Arc::default(), counters: Arc::default() };
         (edge, Intake { events: event_intake, queries: query_intake })
+    }
+
+    /// What is counted here for monitoring; anyone may.
+    pub fn counters(&self) -> &Arc<EdgeCounters> {
+        &self.counters
     }
 
     /// A number for an accepted connection: odd, never the same twice.
@@ -165,11 +175,12 @@ impl Edge {
     /// Asks the driver.
     pub async fn ask(&self, command: Command) -> Result<Answer, AskError> {
         let (reply, answer) = oneshot::channel();
+        let patience = if matches!(command, Command::Trace { .. }) { PROBE_TIMEOUT } else { QUERY_TIMEOUT };
         self.queries.try_send(Query { command, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Gone,
         })?;
-        match tokio::time::timeout(QUERY_TIMEOUT, answer).await {
+        match tokio::time::timeout(patience, answer).await {
             Ok(answer) => Ok(answer.map_err(|_| AskError::Gone)??),
             Err(_) => Err(AskError::Busy),
         }

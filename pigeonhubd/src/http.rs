@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, SEC_WEBSOCKET_VERSION,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_VERSION,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,7 +27,9 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::edge::{Edge, EdgeEvent};
 use crate::handshake;
+use crate::monitor;
 use crate::outbox::Outbox;
+use crate::process::Process;
 use crate::session::{self, Session};
 use crate::stream::{Counted, linger};
 
@@ -53,9 +55,23 @@ pub struct Site {
     pub namespace: String,
     /// The largest message that a session takes, in bytes.
     pub max_message_size: usize,
+    /// Which pages there are.
+    pub pages: Pages,
 }
 
-type Body = Full<Bytes>;
+/// Which pages a port has. `/health`, `/livez` and `/readyz` are on every one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pages {
+    /// The port for clients and hubs, without the figures for monitoring.
+    #[default]
+    Public,
+    /// The same with `/metrics`.
+    PublicWithMetrics,
+    /// The port for monitoring: no WebSockets.
+    Monitoring,
+}
+
+pub(crate) type Body = Full<Bytes>;
 
 /// Serves one TCP connection to its end: HTTP, and then perhaps a session.
 /// `upgraded` is dropped when it is no longer plain HTTP.
@@ -71,9 +87,11 @@ pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, upgraded: im
     let config = Some(session::config(max_message_size));
     let stream = Counted::new(tcp);
     let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
-    if edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
-        Session::new(conn, ws, outbox, edge, false).run().await;
+    if !edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
+        // The hub stopped just now: a close in order tells the client to come again.
+        outbox.close(1001, String::from("This hub is shutting down"));
     }
+    Session::new(conn, ws, outbox, edge, false).run().await;
 }
 
 /// Answers requests until the connection ends, or is accepted as a WebSocket:
@@ -109,12 +127,13 @@ async fn answer(
     wanted: &Mutex<Option<Request>>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
-    let mut response = if handshake::wanted(&parts.headers) {
+    site.edge.counters().requests.one();
+    let mut response = if handshake::wanted(&parts.headers) && site.pages != Pages::Monitoring {
         upgrade(&parts, remote, wanted)
     } else {
         match parts.method {
             Method::OPTIONS => Response::default(),
-            Method::GET | Method::HEAD => page(parts.uri.path(), site).await,
+            Method::GET | Method::HEAD => page(parts.uri.path(), &parts.headers, site).await,
             _ => {
                 let mut refused =
                     text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD and OPTIONS are answered here");
@@ -150,8 +169,11 @@ fn upgrade(parts: &http::request::Parts, remote: IpAddr, wanted: &Mutex<Option<R
     }
 }
 
-async fn page(path: &str, site: &Site) -> Response<Body> {
+async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {
     let answer = match path {
+        "/metrics" => return monitor::metrics(headers, site).await,
+        "/livez" => return monitor::alive(site).await,
+        "/readyz" => return monitor::ready(site).await,
         "/health" => site.edge.ask(Command::Status).await,
         "/hubs" => site.edge.ask(Command::Hubs).await,
         _ => {
@@ -179,7 +201,7 @@ fn health(status: &Status, site: &Site) -> serde_json::Value {
         "peers": status.local_peers,
         "hubs": status.known_hubs,
         "networks": status.networks,
-        "memory": { "rss": resident_bytes() },
+        "memory": { "rss": Process::now().resident_bytes },
         "mesh": {
             "hubId": status.hub_id,
             "namespace": site.namespace,
@@ -225,15 +247,7 @@ fn timestamp() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// The memory this process holds in RAM, in bytes; `None` where `/proc` does not tell.
-fn resident_bytes() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
-fn text(status: StatusCode, body: &str) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, body: &str) -> Response<Body> {
     content(status, "text/plain; charset=utf-8", body.to_owned())
 }
 
@@ -243,7 +257,7 @@ fn json(body: &serde_json::Value) -> Response<Body> {
     response
 }
 
-fn content(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
+pub(crate) fn content(status: StatusCode, kind: &'static str, body: String) -> Response<Body> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));

@@ -87,6 +87,14 @@ pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyEr
     mesh_key_from(&path, &load_or_make(&path)?, cure)
 }
 
+/// As [`mesh_key`], for a hub that has one: `None` if none is named and this
+/// user's or service's own is not there any more.
+pub fn mesh_key_again(config: &Config, around: &Surroundings) -> Result<Option<MeshKey>, KeyError> {
+    let path = rules::mesh_key(config.listen.port, around);
+    let gone = || matches!(path.try_exists(), Ok(false));
+    if config.mesh.key_file.is_none() && gone() { Ok(None) } else { mesh_key(config, around).map(Some) }
+}
+
 fn mesh_key_from(path: &Path, bytes: &[u8], cure: &str) -> Result<MeshKey, KeyError> {
     MeshKey::new(bytes).map_err(|_| KeyError::Unfit {
         path: path.to_owned(),

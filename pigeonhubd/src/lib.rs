@@ -19,8 +19,13 @@
 //! | [`dial`] | WebSockets that this hub opens |
 //! | [`channel`] | WebRTC data channels |
 //! | [`control`] | the control socket |
-//! | [`logging`] | one line for each event |
-//! | [`options`] | command line, environment and file, read into one configuration |
+//! | [`logging`], [`journal`] | lines on standard error, or entries of the journal |
+//! | [`event_log`], [`events`] | what happens: written, kept and followed |
+//! | [`service`], [`notify`], [`inherit`] | this process as a service of systemd |
+//! | [`options`] | command line, environment and files, read into one configuration |
+//! | [`reload`] | a new configuration for a running hub |
+//! | [`metrics`], [`tally`], [`process`] | figures for monitoring |
+//! | [`monitor`] | where they are answered over HTTP |
 //! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
 
 pub mod channel;
@@ -30,15 +35,26 @@ pub mod daemon;
 pub mod dial;
 pub mod driver;
 pub mod edge;
+pub mod event_log;
+pub mod events;
 pub mod handshake;
 pub mod http;
+pub mod inherit;
+pub mod journal;
 pub mod keys;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
+pub mod monitor;
+pub mod notify;
 pub mod options;
 pub mod outbox;
 pub mod paths;
+pub mod process;
+pub mod reload;
+pub mod service;
 pub mod session;
 pub mod stream;
+pub mod tally;
 #[cfg(test)]
 mod test_dir;

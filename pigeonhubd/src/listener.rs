@@ -1,5 +1,8 @@
 //! The listening sockets, and a task for each connection that they accept.
 
+mod handed;
+mod places;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,6 +12,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+
+pub use self::handed::{Listening, bind_or_take};
+use self::places::{Place, Places};
 
 use crate::http::{self, Site};
 
@@ -36,6 +42,16 @@ pub enum ListenError {
         port: u16,
         /// The address.
         address: IpAddr,
+    },
+    /// A socket unit is for another port.
+    #[error(
+        "systemd handed over a socket for {address}, but this hub's port is {port}: ListenStream= in the socket unit, and --port or the name of the instance, should be the same"
+    )]
+    HandedOver {
+        /// The socket's address.
+        address: SocketAddr,
+        /// The configured port.
+        port: u16,
     },
     /// A port under 1024 and no right to it.
     #[error("port {port} is not allowed to this user; choose one from 1024 on")]
@@ -99,31 +115,39 @@ fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
     })
 }
 
+/// What a new configuration changes for connections that are accepted from then on.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// What they find.
+    pub site: Arc<Site>,
+    /// How many the hub takes at once.
+    pub max_connections: usize,
+}
+
 /// Accepts until `stop` turns true (or its sender is dropped), then waits for
 /// the connections to end. Dropping this future ends them at once.
-pub async fn serve(
-    listeners: Vec<TcpListener>,
-    site: Arc<Site>,
-    max_connections: usize,
-    stop: watch::Receiver<bool>,
-) {
+pub async fn serve(listeners: Vec<TcpListener>, live: watch::Receiver<Live>, stop: watch::Receiver<bool>) {
     let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-    let total = max_connections.saturating_add(SPARE_CONNECTIONS).min(Semaphore::MAX_PERMITS);
-    let connections = Arc::new(Semaphore::new(total));
+    let places = Places::default();
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let gate = Gate { handshakes: Arc::clone(&handshakes), connections: Arc::clone(&connections) };
-        loops.spawn(accept(listener, Arc::clone(&site), gate, stop.clone()));
+        let gate = Gate { handshakes: Arc::clone(&handshakes), places: places.clone() };
+        loops.spawn(accept(listener, live.clone(), gate, stop.clone()));
     }
     while loops.join_next().await.is_some() {}
 }
 
 struct Gate {
     handshakes: Arc<Semaphore>,
-    connections: Arc<Semaphore>,
+    places: Places,
 }
 
-async fn accept(listener: TcpListener, site: Arc<Site>, gate: Gate, mut stop: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    live: watch::Receiver<Live>,
+    gate: Gate,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut tasks = JoinSet::new();
     let mut short = false;
     loop {
@@ -141,17 +165,21 @@ async fn accept(listener: TcpListener, site: Arc<Site>, gate: Gate, mut stop: wa
                 short = false;
                 // Without it signals wait for the acknowledgement of the ones before.
                 let _ = tcp.set_nodelay(true);
-                match Arc::clone(&gate.connections).try_acquire_owned() {
-                    Ok(place) => {
-                        tasks.spawn(connection(tcp, remote, Arc::clone(&site), handshake, place));
+                let Live { site, max_connections } = live.borrow().clone();
+                match gate.places.take(max_connections.saturating_add(SPARE_CONNECTIONS)) {
+                    Some(place) => {
+                        tasks.spawn(connection(tcp, remote, site, handshake, place));
                     }
-                    Err(_) => refuse(&tcp),
+                    None => {
+                        site.edge.counters().refused.one();
+                        refuse(&tcp);
+                    }
                 }
             }
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
                 if !short {
-                    tracing::warn!(%error, "cannot accept connections for the moment");
+                    tracing::warn!("cannot accept connections for the moment: {error}");
                 }
                 short = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -167,7 +195,7 @@ async fn connection(
     remote: SocketAddr,
     site: Arc<Site>,
     handshake: Option<OwnedSemaphorePermit>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 ) {
     http::serve(tcp, remote.ip(), site, handshake).await;
 }

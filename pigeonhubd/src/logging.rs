@@ -1,22 +1,25 @@
-//! What a person gets to read: one line for each event, on standard error.
+//! What a person gets to read: entries of the journal when systemd started
+//! this hub, else lines on standard error, with colour on a terminal.
 
+use std::ffi::OsString;
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pigeonhub_proto::event::Event;
-use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tokio::task::JoinHandle;
+use tracing::field::{Field, Visit};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::FormatFields;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
-/// Lines about misbehaviour of others that are written in one [`WINDOW`];
-/// further ones are counted. A stranger could fill the disk otherwise.
-const MAX_COMPLAINTS: u32 = 20;
+use crate::journal;
 
-/// See [`MAX_COMPLAINTS`].
-const WINDOW: Duration = Duration::from_secs(10);
-
-/// Why logging cannot start.
+/// Why a level is none.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "log level `{level}`: {reason}; it is one of error, warn, info, debug, trace, or a list such as `info,pigeonhubd=debug`"
@@ -26,86 +29,153 @@ pub struct LevelError {
     reason: String,
 }
 
+impl LevelError {
+    fn new(level: &str, reason: impl fmt::Display) -> Self {
+        Self { level: level.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// What changes the level of a running hub. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct LogControl {
+    handle: Option<reload::Handle<EnvFilter, Registry>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    configured: String,
+    back: Option<JoinHandle<()>>,
+}
+
 /// Starts logging at `level`: a level, or a filter as tracing-subscriber's `EnvFilter` reads it.
-pub fn start(level: &str) -> Result<(), LevelError> {
-    let fault = |reason: String| LevelError { level: level.to_owned(), reason };
+pub fn start(level: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<LogControl, LevelError> {
+    let (filter, handle) = reload::Layer::new(filter(level)?);
+    // Where there is no journal after all, standard error still is.
+    let journal = journal::is_stderr(env).then(|| tracing_journald::layer().ok()).flatten().map(|layer| {
+        let info = Priority::Informational;
+        let priorities = PriorityMappings { info, debug: Priority::Debug, ..PriorityMappings::new() };
+        layer.with_field_prefix(None).with_priority_mappings(priorities)
+    });
+    let lines = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .fmt_fields(Plain)
+    });
+    let subscriber = tracing_subscriber::registry().with(filter).with(journal).with(lines);
+    subscriber.try_init().map_err(|error| LevelError::new(level, error))?;
+    let state = State { configured: level.to_owned(), back: None };
+    Ok(LogControl { handle: Some(handle), state: Arc::new(Mutex::new(state)) })
+}
+
+fn filter(level: &str) -> Result<EnvFilter, LevelError> {
     // A bare level is for the hub's own lines: the WebRTC crates report as
     // errors what is normal for them, such as a pair of addresses that leads nowhere.
     let own = match level.parse::<tracing::Level>() {
         Ok(_) => format!("pigeonhubd={level}"),
         Err(_) => level.to_owned(),
     };
-    let filter = EnvFilter::builder().parse(own).map_err(|error| fault(error.to_string()))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    tracing_subscriber::registry()
-        .with(filter)
-        .with(lines)
-        .try_init()
-        .map_err(|error| fault(error.to_string()))
+    EnvFilter::builder().parse(own).map_err(|error| LevelError::new(level, error))
 }
 
-/// Writes events, within a limit for those that strangers can cause at will.
-#[derive(Debug, Default)]
-pub struct EventLog {
-    window: Option<tokio::time::Instant>,
-    written: u32,
-    skipped: u32,
-}
-
-impl EventLog {
-    /// Writes one event: its name, then its fields.
-    pub fn write(&mut self, event: &Event) {
-        if matches!(event, Event::Refused { .. } | Event::HubRejected { .. }) && !self.may_complain() {
-            return;
-        }
-        line(event);
+impl LogControl {
+    /// The configuration has another level: it counts from now on.
+    pub fn configure(&self, level: &str) -> Result<(), LevelError> {
+        self.set(level, None)?;
+        self.lock().configured = level.to_owned();
+        Ok(())
     }
 
-    fn may_complain(&mut self) -> bool {
-        let now = tokio::time::Instant::now();
-        if self.window.is_none_or(|start| now - start >= WINDOW) {
-            if self.skipped > 0 {
-                warn!(count = self.skipped, "more of them were not written");
+    /// Another level from now on, or for that long; then the configured one is back.
+    /// Must be called within a tokio runtime.
+    pub fn set(&self, level: &str, for_long: Option<Duration>) -> Result<(), LevelError> {
+        self.apply(level)?;
+        let back = for_long.map(|for_long| {
+            let control = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(for_long).await;
+                let configured = control.lock().configured.clone();
+                // It was a level before.
+                if control.apply(&configured).is_ok() {
+                    tracing::info!(level = configured, "the configured log level is back");
+                }
+            })
+        });
+        if let Some(before) = std::mem::replace(&mut self.lock().back, back) {
+            before.abort();
+        }
+        Ok(())
+    }
+
+    fn apply(&self, level: &str) -> Result<(), LevelError> {
+        let filter = filter(level)?;
+        match &self.handle {
+            Some(handle) => handle.reload(filter).map_err(|error| LevelError::new(level, error)),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fields on a line, without those that are for the journal alone.
+struct Plain;
+
+impl<'writer> FormatFields<'writer> for Plain {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut line = Line { writer, begun: false, result: Ok(()) };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    begun: bool,
+    result: fmt::Result,
+}
+
+impl Line<'_> {
+    fn put(&mut self, text: fmt::Arguments<'_>) {
+        let space = if std::mem::replace(&mut self.begun, true) { " " } else { "" };
+        self.result = self.result.and_then(|()| self.writer.write_fmt(format_args!("{space}{text}")));
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.put(format_args!("{}", Printable(value))),
+            name if name == "MESSAGE_ID" || name.starts_with("PIGEONHUB_") => {}
+            name => self.put(format_args!("{name}={}", Printable(value))),
+        }
+    }
+}
+
+/// No control characters but line ends and tabs, for the sake of the terminal.
+struct Printable<'a>(&'a dyn fmt::Debug);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        struct Clean<'a, 'b>(&'a mut fmt::Formatter<'b>);
+        impl fmt::Write for Clean<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for part in text.split_inclusive(|c: char| c.is_control() && c != '\n' && c != '\t') {
+                    match part.char_indices().next_back() {
+                        Some((at, c)) if c.is_control() && c != '\n' && c != '\t' => {
+                            self.0.write_str(part.get(..at).unwrap_or_default())?;
+                            self.0.write_str("\u{fffd}")?;
+                        }
+                        _ => self.0.write_str(part)?,
+                    }
+                }
+                Ok(())
             }
-            (self.window, self.written, self.skipped) = (Some(now), 0, 0);
         }
-        let may = self.written < MAX_COMPLAINTS;
-        if may {
-            self.written += 1;
-        } else {
-            self.skipped += 1;
-        }
-        may
-    }
-}
-
-/// The field names are part of what others rely on, like the events' names.
-/// Text from outside is recorded as a string, which is quoted and escaped.
-fn line(event: &Event) {
-    match event {
-        Event::PeerConnected { peer_id } => info!(%peer_id, "peerConnected"),
-        Event::PeerAnnounced { peer_id, network } => info!(%peer_id, network, "peerAnnounced"),
-        Event::PeerDisconnected { peer_id, reason } => info!(%peer_id, reason, "peerDisconnected"),
-        Event::HubRegistered { hub_id } => info!(%hub_id, "hubRegistered"),
-        Event::HubUnregistered { hub_id, reason } => info!(%hub_id, reason, "hubUnregistered"),
-        Event::HubDiscovered { hub_id, via } => info!(%hub_id, via, "hubDiscovered"),
-        Event::BootstrapConnected { uri, hub_id } => info!(uri, %hub_id, "bootstrapConnected"),
-        Event::BootstrapDisconnected { uri, reason } => info!(uri, reason, "bootstrapDisconnected"),
-        Event::HubP2pConnected { hub_id } => info!(%hub_id, "hubP2PConnected"),
-        Event::HubP2pDisconnected { hub_id, reason } => info!(%hub_id, reason, "hubP2PDisconnected"),
-        Event::HubMeshReady { p2p_connections, total_hubs } => {
-            info!(p2p_connections, total_hubs, "hubMeshReady");
-        }
-        Event::HubMeshDegraded { p2p_connections, total_hubs, reason } => {
-            warn!(p2p_connections, total_hubs, reason, "hubMeshDegraded");
-        }
-        Event::HubMeshMigrated { migrated_count, p2p_connections } => {
-            info!(migrated_count, p2p_connections, "hubMeshMigrated");
-        }
-        Event::HubRejected { hub, reason } => warn!(hub, reason, "hubRejected"),
-        Event::Refused { from, reason } => info!(from, reason, "refused"),
+        fmt::Write::write_fmt(&mut Clean(f), format_args!("{:?}", self.0))
     }
 }

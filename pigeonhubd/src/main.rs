@@ -1,11 +1,18 @@
 //! `pigeonhubd`: a signaling hub for PeerPigeon clients.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use pigeonhubd::{daemon, logging, options, paths};
+use pigeonhubd::daemon::{self, Origin};
+use pigeonhubd::inherit::Inherited;
+use pigeonhubd::service::Service;
+use pigeonhubd::{logging, options, paths};
+
+fn env(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
+}
 
 fn main() -> ExitCode {
-    let env = |name: &str| std::env::var_os(name);
     let config = match options::load(std::env::args_os(), env) {
         Ok(config) => config,
         Err(error) => {
@@ -13,13 +20,23 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    if let Err(error) = logging::start(&config.log.level.to_string()) {
-        eprintln!("pigeonhubd: {error}");
-        return ExitCode::from(options::EX_CONFIG);
-    }
+    let log = match logging::start(config.log.level.as_str(), env) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("pigeonhubd: {error}");
+            return ExitCode::from(options::EX_CONFIG);
+        }
+    };
     if let Err(error) = daemon::raise_file_limit() {
-        tracing::warn!(%error, "the limit of open files stays as it is");
+        tracing::warn!("the limit of open files stays as it is: {error}");
     }
+    let origin = Origin {
+        // Before tokio opens files and starts threads.
+        inherited: Inherited::take(env),
+        service: Arc::new(Service::from_env(env)),
+        log,
+        load: Some(Arc::new(|| options::load(std::env::args_os(), env))),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -27,7 +44,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(daemon::run(&config, &paths::surroundings(env))) {
+    match runtime.block_on(daemon::run(&config, &paths::surroundings(env), origin)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pigeonhubd: {error}");

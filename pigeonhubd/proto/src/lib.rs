@@ -10,6 +10,7 @@
 //! | [`time`] | the caller's clock, as a value |
 //! | [`io`] | what goes into a hub and what comes out |
 //! | [`event`] | what a person would want to hear about |
+//! | [`exposition`] | figures for monitoring in another format |
 //! | [`control`] | what `pigeonctl` asks and gets told |
 //! | [`settings`] | what a hub is told by its operator |
 //! | [`config`] | the whole configuration, from text, checked |
@@ -19,6 +20,7 @@ pub mod config;
 pub mod control;
 pub mod directory;
 pub mod event;
+pub mod exposition;
 pub mod hub;
 pub mod id;
 pub mod io;

@@ -11,13 +11,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
-use crate::ground::{Folder, answer};
+use crate::ground::{Folder, answer, desk};
 
 /// Serves in `folder` until it is dropped.
 fn start(folder: &Path) -> JoinSet<()> {
     let (edge, Intake { mut queries, .. }) = Edge::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(bind(folder).unwrap(), edge));
+    tasks.spawn(serve(bind(folder).unwrap(), desk(edge)));
     tasks.spawn(async move {
         while let Some(query) = queries.recv().await {
             let _ = query.reply.send(Ok(answer(&query.command)));
@@ -26,10 +26,10 @@ fn start(folder: &Path) -> JoinSet<()> {
     tasks
 }
 
-struct Caller(BufReader<UnixStream>);
+pub(crate) struct Caller(BufReader<UnixStream>);
 
 impl Caller {
-    async fn new(folder: &Path) -> Self {
+    pub(crate) async fn new(folder: &Path) -> Self {
         Self(BufReader::new(UnixStream::connect(folder.join(SOCKET_NAME)).await.unwrap()))
     }
 
@@ -38,7 +38,7 @@ impl Caller {
     }
 
     /// The next line, which must be a whole response.
-    async fn hear(&mut self) -> ControlResponse {
+    pub(crate) async fn hear(&mut self) -> ControlResponse {
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();
         assert!(line.ends_with('\n'), "{line}");
@@ -47,7 +47,7 @@ impl Caller {
         response
     }
 
-    async fn ask(&mut self, line: &str) -> ControlResponse {
+    pub(crate) async fn ask(&mut self, line: &str) -> ControlResponse {
         self.say(format!("{line}\n").as_bytes()).await;
         self.hear().await
     }
@@ -57,7 +57,7 @@ impl Caller {
     }
 }
 
-fn value(response: ControlResponse) -> Value {
+pub(crate) fn value(response: ControlResponse) -> Value {
     serde_json::to_value(response.ok.unwrap()).unwrap()
 }
 
@@ -164,7 +164,7 @@ async fn the_driver_may_be_gone() {
     let (edge, intake) = Edge::new();
     drop(intake);
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(bind(folder.path()).unwrap(), edge));
+    tasks.spawn(serve(bind(folder.path()).unwrap(), desk(edge)));
     let mut caller = Caller::new(folder.path()).await;
     assert_eq!(caller.fault(r#"{"v":1,"cmd":"status"}"#).await, "the hub is shutting down");
 }
@@ -179,16 +179,16 @@ async fn only_a_dead_hubs_socket_is_replaced() {
     let live = bind(folder.path()).unwrap();
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o660);
 
-    let error = bind(folder.path()).unwrap_err();
+    let error = bind(folder.path()).err().unwrap();
     assert!(matches!(error, ControlError::Taken { .. }), "{error}");
     assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     drop(live);
     assert!(!path.exists(), "an orderly end removes it");
 
     std::fs::write(&path, "precious").unwrap();
-    let error = bind(folder.path()).unwrap_err();
+    let error = bind(folder.path()).err().unwrap();
     assert!(matches!(error, ControlError::NoSocket { .. }), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
-    let error = bind(&folder.path().join("missing")).unwrap_err().to_string();
+    let error = bind(&folder.path().join("missing")).err().unwrap().to_string();
     assert!(error.starts_with("cannot listen on the control socket "), "{error}");
 }

@@ -31,7 +31,7 @@ fn config(folder: &Folder, port: u16, toml: &str) -> Config {
     config
 }
 
-fn around(folder: &Folder) -> Surroundings {
+pub(crate) fn around(folder: &Folder) -> Surroundings {
     Surroundings { home: Some(folder.path().to_owned()), ..paths::surroundings(|_| None) }
 }
 
@@ -40,11 +40,11 @@ fn start(folder: &Folder, toml: &str) -> Daemon {
 }
 
 /// A free port of 127.0.0.1.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-async fn join(address: SocketAddr, digit: &str) -> Client {
+pub(crate) async fn join(address: SocketAddr, digit: &str) -> Client {
     let id = digit.repeat(40);
     let (mut client, _) = connect_async(format!("ws://{address}/?peerId={id}")).await.unwrap();
     let connected = hear(&mut client).await;
@@ -54,7 +54,7 @@ async fn join(address: SocketAddr, digit: &str) -> Client {
     client
 }
 
-async fn hear(client: &mut Client) -> Value {
+pub(crate) async fn hear(client: &mut Client) -> Value {
     match client.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
         other => panic!("a message was expected, not {other:?}"),
@@ -141,7 +141,7 @@ async fn a_key_file_that_is_named_must_exist() {
 }
 
 /// The built program, on loopback and with folders of its own.
-fn program(folder: &Folder, port: u16, arguments: &[&str]) -> Command {
+pub(crate) fn program(folder: &Folder, port: u16, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pigeonhubd"));
     command.env_clear().env("HOME", folder.path()).env("PIGEONHUBD_CONFIG_DIR", folder.path());
     command.args(["--host", "127.0.0.1", "--port", &port.to_string(), "--no-bootstrap"]);
@@ -152,7 +152,7 @@ fn program(folder: &Folder, port: u16, arguments: &[&str]) -> Command {
 }
 
 /// Waits until it listens.
-async fn wait_for(port: u16, child: &mut Child) -> TcpStream {
+pub(crate) async fn wait_for(port: u16, child: &mut Child) -> TcpStream {
     loop {
         if let Ok(tcp) = TcpStream::connect(("127.0.0.1", port)).await {
             return tcp;
@@ -162,11 +162,11 @@ async fn wait_for(port: u16, child: &mut Child) -> TcpStream {
     }
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
 }
 
-fn told(output: &Output) -> String {
+pub(crate) fn told(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -7,13 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
 use hyper::header::HeaderValue;
+use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{Answer, Command, HubInfo, MeshState, PeerInfo, Status};
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
+use pigeonhub_proto::mesh::identity::MeshKey;
+use pigeonhub_proto::paths::Surroundings;
+use pigeonhubd::control::Desk;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
-use pigeonhubd::http::Site;
-use pigeonhubd::listener;
+use pigeonhubd::http::{Pages, Site};
+use pigeonhubd::listener::{self, Live};
+use pigeonhubd::logging::LogControl;
 use pigeonhubd::outbox::Outbox;
+use pigeonhubd::reload::{Outlets, Reloader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -44,18 +50,13 @@ impl Ground {
 
     pub(crate) fn with(edit: impl FnOnce(&mut Site), max_connections: usize) -> Self {
         let (edge, Intake { events, mut queries }) = Edge::new();
-        let mut site = Site {
-            edge: edge.clone(),
-            cors_origin: HeaderValue::from_static("*"),
-            hub_enabled: true,
-            namespace: String::from("test-mesh"),
-            max_message_size: LIMIT,
-        };
+        let mut site = site(edge.clone());
         edit(&mut site);
         let listeners = listener::bind(&["127.0.0.1".parse().unwrap()], 0).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (stop, stopping) = watch::channel(false);
-        let serving = tokio::spawn(listener::serve(listeners, Arc::new(site), max_connections, stopping));
+        let (_, live) = watch::channel(Live { site: Arc::new(site), max_connections });
+        let serving = tokio::spawn(listener::serve(listeners, live, stopping));
         let answering = tokio::spawn(async move {
             while let Some(query) = queries.recv().await {
                 let _ = query.reply.send(Ok(answer(&query.command)));
@@ -140,6 +141,17 @@ impl Drop for Ground {
     fn drop(&mut self) {
         self.serving.abort();
         self.answering.abort();
+    }
+}
+
+fn site(edge: Edge) -> Site {
+    Site {
+        edge,
+        cors_origin: HeaderValue::from_static("*"),
+        hub_enabled: true,
+        namespace: String::from("test-mesh"),
+        max_message_size: LIMIT,
+        pages: Pages::Public,
     }
 }
 
@@ -229,6 +241,19 @@ fn hub(id: u8, own: bool) -> HubInfo {
         registered_at: 11,
         last_activity: 12,
     }
+}
+
+/// What answers commands about a hub of which there is only `edge`.
+pub(crate) fn desk(edge: Edge) -> Desk {
+    let (changes, _) = mpsc::channel(1);
+    let config = Arc::new(Config::default());
+    let site = Arc::new(site(edge.clone()));
+    let (live, _) = watch::channel(Live { site, max_connections: 1 });
+    let outlets = Outlets { changes, live, log: LogControl::default(), service: Arc::default() };
+    let load = Arc::new(|| Ok(Config::default()));
+    let key = MeshKey::new(b"sixteen bytes or more").unwrap();
+    let reloader = Reloader::new(load, Surroundings::default(), config, key, edge.clone(), outlets);
+    Desk::new(edge, Arc::default(), Arc::new(reloader))
 }
 
 /// A folder that is gone after the test.

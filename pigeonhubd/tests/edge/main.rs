@@ -2,6 +2,7 @@
 //! plays itself.
 #![allow(clippy::unwrap_used, reason = "a test ends where it fails")]
 
+mod commands;
 mod control;
 mod daemon;
 mod dial;
@@ -9,5 +10,6 @@ mod ground;
 mod http;
 mod limits;
 mod listen;
+mod reload;
 mod session;
 mod websocket;

@@ -128,6 +128,8 @@ impl MetricsListen {
     /// The address, for a hub on `port`; none if there is none.
     pub fn address(&self, port: u16) -> Option<SocketAddr> {
         match self {
+            // A hub on any free port has nothing that its operator could know beforehand.
+            Self::Auto if port == 0 => None,
             Self::Auto => Some((Ipv4Addr::LOCALHOST, port.checked_add(Self::ABOVE)?).into()),
             Self::Off => None,
             Self::At(address) => Some(*address),

@@ -1,0 +1,142 @@
+//! What the driver is asked and told over the control socket and HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, PeerInfo, ProbeHop};
+use pigeonhub_proto::hub::FindError;
+use pigeonhub_proto::id::Id;
+use pigeonhub_proto::io::Input;
+use pigeonhub_proto::time::{Now, Time};
+
+use super::Driver;
+use crate::edge::{EVENT_QUEUE, Query, Refusal};
+use crate::metrics::{self, Snapshot};
+use crate::process::Process;
+
+/// Nobody has that id, in words for whoever gave it.
+impl From<FindError> for Refusal {
+    fn from(error: FindError) -> Self {
+        Self { code: ControlErrorCode::NotFound, text: error.to_string() }
+    }
+}
+
+impl Driver {
+    pub(super) fn answer(&mut self, query: Query) {
+        let answer = match query.command {
+            Command::Trace { id } => match self.trace(&id) {
+                Ok(number) => {
+                    self.probes.insert(number, query.reply);
+                    // The way to oneself is answered at once.
+                    return self.drain_outputs();
+                }
+                Err(refusal) => Err(refusal),
+            },
+            command => self.answer_at_once(command),
+        };
+        // Whoever asked may have hung up meanwhile.
+        let _ = query.reply.send(answer);
+    }
+
+    fn answer_at_once(&mut self, command: Command) -> Result<Answer, Refusal> {
+        let now = self.clock.now();
+        Ok(match command {
+            Command::Status => Answer::Status(Box::new(self.hub.status(now))),
+            Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
+            Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
+            Command::Peer { id } => Answer::Peers(self.peer(&id)?.1),
+            Command::Networks => Answer::Networks(self.hub.networks()),
+            Command::Links => Answer::Links(self.hub.links(now)),
+            Command::Topology => Answer::Topology(self.hub.topology()),
+            Command::Route { id } => {
+                let id = self.hub.find_id(&id)?;
+                Answer::Route(self.hub.route(&id).ok_or_else(|| FindError::Nobody(id.to_string()))?)
+            }
+            Command::Metrics => Answer::Metrics(self.metrics(now)?),
+            Command::Drain => Answer::Done(self.drain()),
+            Command::Undrain => Answer::Done(self.undrain()?),
+            Command::Disconnect { id } => Answer::Done(self.disconnect(&id)?),
+            _ => {
+                let text = String::from("this hub does not know that command");
+                return Err(Refusal { code: ControlErrorCode::BadRequest, text });
+            }
+        })
+    }
+
+    /// All figures at this moment.
+    fn metrics(&self, now: Now) -> Result<String, Refusal> {
+        let snapshot = Snapshot {
+            status: self.hub.status(now),
+            gauges: self.hub.gauges(),
+            counters: self.hub.counters().clone(),
+            edge: Arc::clone(self.connections.counters()),
+            events: (self.inlets.intake.events.len(), EVENT_QUEUE),
+            process: Process::now(),
+            started: Duration::from_millis(now.unix_ms).saturating_sub(now.mono.since(Time(0))).as_secs_f64(),
+        };
+        let code = ControlErrorCode::Busy;
+        metrics::render(snapshot)
+            .map_err(|_| Refusal { code, text: String::from("the figures cannot be written") })
+    }
+
+    /// The peer that a person means by `given`, in each of its networks.
+    fn peer(&self, given: &str) -> Result<(Id, Vec<PeerInfo>), Refusal> {
+        let id = self.hub.find_id(given)?;
+        let text = id.to_string();
+        let mut peers = self.hub.peers(None);
+        peers.retain(|peer| peer.peer_id.eq_ignore_ascii_case(&text));
+        if peers.is_empty() {
+            let text = format!("{id} is a hub, not a peer; `pigeonctl hubs` shows it");
+            return Err(Refusal { code: ControlErrorCode::NotFound, text });
+        }
+        Ok((id, peers))
+    }
+
+    fn drain(&mut self) -> String {
+        self.input(Input::Drain { over: self.drain_timeout });
+        let clients = self.hub.status(self.clock.now()).local_peers;
+        let over = humantime::format_duration(self.drain_timeout);
+        format!("draining: told the other hubs; {clients} announced clients are told to leave over {over}")
+    }
+
+    fn undrain(&mut self) -> Result<String, Refusal> {
+        if self.stopping {
+            let text = String::from("this hub is stopping, not only drained: start it again instead");
+            return Err(Refusal { code: ControlErrorCode::BadRequest, text });
+        }
+        self.input(Input::Undrain);
+        Ok(String::from("takes clients again, and joins the mesh"))
+    }
+
+    fn disconnect(&mut self, given: &str) -> Result<String, Refusal> {
+        let (id, peers) = self.peer(given)?;
+        if let Some(elsewhere) = peers.iter().find(|peer| !peer.local) {
+            let text = format!("{id} is a client of hub {}: disconnect it there", elsewhere.hub_id);
+            return Err(Refusal { code: ControlErrorCode::NotFound, text });
+        }
+        self.input(Input::Disconnect { peer: id });
+        Ok(format!("disconnected {id}"))
+    }
+
+    /// Sends a probe to that hub, or to the hub of that peer. Its number.
+    fn trace(&mut self, given: &str) -> Result<u64, Refusal> {
+        let id = self.hub.find_id(given)?;
+        let route = self.hub.route(&id).ok_or_else(|| FindError::Nobody(id.to_string()))?;
+        self.hub.probe(route.hub_id, self.clock.now()).ok_or_else(|| Refusal {
+            code: ControlErrorCode::Busy,
+            text: String::from("too many probes are under way; try again"),
+        })
+    }
+
+    pub(super) fn probed(&mut self, number: u64, hops: Vec<ProbeHop>) {
+        let Some(reply) = self.probes.remove(&number) else { return };
+        let answer = if hops.is_empty() {
+            let text = String::from("no hub on the way answered");
+            Err(Refusal { code: ControlErrorCode::TimedOut, text })
+        } else {
+            Ok(Answer::Trace(hops))
+        };
+        // Whoever asked may have hung up meanwhile.
+        let _ = reply.send(answer);
+    }
+}

@@ -1,0 +1,118 @@
+//! The pages for monitoring, and the port that has nothing else.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hyper::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue};
+use hyper::{Response, StatusCode};
+use pigeonhub_proto::config::{Config, MetricsListen};
+use pigeonhub_proto::control::{Answer, Command};
+use pigeonhub_proto::exposition::{self, CLASSIC, OPENMETRICS};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::edge::AskError;
+use crate::http::{Body, Pages, Site, content, text};
+use crate::listener::{self, ListenError, Live};
+use crate::metrics::state_name;
+
+/// The configured address for metrics cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics.listen = \"{address}\": {why}; name another address, \"auto\" or \"off\"")]
+pub struct MonitorError {
+    address: SocketAddr,
+    why: String,
+}
+
+/// Listens where the configuration says. A port that nobody asked for and that
+/// somebody else has is done without.
+///
+/// # Errors
+/// If an address that was asked for cannot be had.
+pub fn bind(config: &Config) -> Result<Vec<TcpListener>, MonitorError> {
+    let Some(address) = config.metrics.listen.address(config.listen.port) else { return Ok(Vec::new()) };
+    let error = match listener::bind(&[address.ip()], address.port()) {
+        Ok(listeners) => {
+            tracing::info!("metrics at http://{address}/metrics");
+            return Ok(listeners);
+        }
+        Err(ListenError::Taken { .. }) => String::from("another process listens there"),
+        Err(ListenError::NotAllowed { .. }) => String::from("that port is not allowed to this user"),
+        Err(ListenError::Other { error, .. }) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    if config.metrics.listen == MetricsListen::Auto {
+        tracing::warn!("no metrics over HTTP on {address}: {error}; see metrics.listen");
+        return Ok(Vec::new());
+    }
+    Err(MonitorError { address, why: error })
+}
+
+/// Answers for ever. Dropping this future ends it.
+pub async fn serve(listeners: Vec<TcpListener>, site: Site) {
+    let site = Arc::new(Site { pages: Pages::Monitoring, ..site });
+    // The listener's spare connections are more than monitoring needs.
+    let (_live, live) = watch::channel(Live { site, max_connections: 0 });
+    let (_run, running) = watch::channel(false);
+    listener::serve(listeners, live, running).await;
+}
+
+/// `/metrics`: OpenMetrics for those who accept it by name, as Prometheus does,
+/// and its own older format for anyone else.
+pub(crate) async fn metrics(headers: &HeaderMap, site: &Site) -> Response<Body> {
+    if site.pages == Pages::Public {
+        let told = "the metrics of this hub are not here: see metrics.listen and metrics.public in its \
+                    configuration, or ask `pigeonctl metrics`\n";
+        return text(StatusCode::NOT_FOUND, told);
+    }
+    fresh(match site.edge.ask(Command::Metrics).await {
+        Ok(Answer::Metrics(figures)) if accepts_openmetrics(headers) => {
+            content(StatusCode::OK, OPENMETRICS, figures)
+        }
+        Ok(Answer::Metrics(figures)) => content(StatusCode::OK, CLASSIC, exposition::classic(&figures)),
+        other => failed(other),
+    })
+}
+
+fn accepts_openmetrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        kind.split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/openmetrics-text"))
+    })
+}
+
+/// `/livez`: whether the hub answers at all, within [`crate::edge::QUERY_TIMEOUT`].
+pub(crate) async fn alive(site: &Site) -> Response<Body> {
+    fresh(match site.edge.ask(Command::Status).await {
+        Ok(Answer::Status(_)) => text(StatusCode::OK, "alive\n"),
+        other => failed(other),
+    })
+}
+
+/// `/readyz`: whether the mesh is ready, and the state and why.
+pub(crate) async fn ready(site: &Site) -> Response<Body> {
+    fresh(match site.edge.ask(Command::Status).await {
+        Ok(Answer::Status(status)) => {
+            let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+            text(code, &format!("{}: {}\n", state_name(status.state), status.reason))
+        }
+        other => failed(other),
+    })
+}
+
+fn fresh(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn failed(answer: Result<Answer, AskError>) -> Response<Body> {
+    match answer {
+        Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{error}\n")),
+        // The driver answers what it was asked.
+        Ok(_) => {
+            text(StatusCode::INTERNAL_SERVER_ERROR, "the hub gave another answer than it was asked for\n")
+        }
+    }
+}

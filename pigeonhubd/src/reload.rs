@@ -1,0 +1,221 @@
+//! A new configuration for a running hub: read, checked, compared, and then
+//! applied as a whole or not at all.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pigeonhub_proto::config::Config;
+use pigeonhub_proto::control::{ConfigChange, ConfigValue, ReloadReport};
+use pigeonhub_proto::mesh::identity::MeshKey;
+use pigeonhub_proto::paths::Surroundings;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::daemon::{channels, live, start_rule};
+use crate::driver::Change;
+use crate::edge::Edge;
+use crate::journal;
+use crate::keys::{self, KeyError};
+use crate::listener::Live;
+use crate::logging::{LevelError, LogControl};
+use crate::options::LoadError;
+use crate::service::Service;
+
+/// Reads the configuration again, from wherever it was read.
+pub type Load = Arc<dyn Fn() -> Result<Config, LoadError> + Send + Sync>;
+
+/// Configurations that may wait for the driver. They come one at a time.
+pub const CHANGE_QUEUE: usize = 1;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] LoadError),
+    /// The mesh key cannot be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The level cannot be set.
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    /// Reading it did not end well.
+    #[error("reading the configuration failed: {0}")]
+    Fault(String),
+    /// The driver is gone.
+    #[error("the hub is shutting down")]
+    Gone,
+}
+
+/// What is in force.
+struct InForce {
+    config: Arc<Config>,
+    key: MeshKey,
+}
+
+/// What a reload needs.
+pub struct Reloader {
+    load: Load,
+    around: Surroundings,
+    edge: Edge,
+    changes: mpsc::Sender<Change>,
+    live: watch::Sender<Live>,
+    log: LogControl,
+    service: Arc<Service>,
+    // Held for a copy only.
+    in_force: Mutex<InForce>,
+    // Held for a whole reload: one at a time.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// Where a new configuration goes.
+pub struct Outlets {
+    /// To the driver.
+    pub changes: mpsc::Sender<Change>,
+    /// To the listener.
+    pub live: watch::Sender<Live>,
+    /// To the log.
+    pub log: LogControl,
+    /// To systemd, that it happens.
+    pub service: Arc<Service>,
+}
+
+impl Reloader {
+    /// With what a hub was started with.
+    pub fn new(
+        load: Load,
+        around: Surroundings,
+        config: Arc<Config>,
+        key: MeshKey,
+        edge: Edge,
+        outlets: Outlets,
+    ) -> Self {
+        let Outlets { changes, live, log, service } = outlets;
+        let (in_force, turn) = (Mutex::new(InForce { config, key }), tokio::sync::Mutex::default());
+        Self { load, around, edge, changes, live, log, service, in_force, turn }
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.lock().config)
+    }
+
+    /// The log, whose level may be changed for a while.
+    pub fn log(&self) -> &LogControl {
+        &self.log
+    }
+
+    /// The configuration in force, key by key.
+    pub fn values(&self) -> Vec<ConfigValue> {
+        let config = self.config();
+        let value = |key: &pigeonhub_proto::config::Key| ConfigValue {
+            key: key.name.to_owned(),
+            value: key.show(&config),
+            origin: config.source(key.name),
+        };
+        pigeonhub_proto::config::KEYS.iter().map(value).collect()
+    }
+
+    /// Reads the configuration again and applies it, or only tells what would
+    /// change. Every outcome but that of a dry run is logged.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing was changed.
+    pub async fn reload(&self, dry_run: bool) -> Result<ReloadReport, ReloadError> {
+        let _turn = self.turn.lock().await;
+        if dry_run {
+            return Ok(self.read().await?.report);
+        }
+        self.service.reloading();
+        let outcome = self.apply().await;
+        self.service.reloaded();
+        let counters = self.edge.counters();
+        if outcome.is_ok() { &counters.reloads_applied } else { &counters.reloads_refused }.one();
+        match &outcome {
+            Ok(report) => tell(report),
+            Err(error) => tracing::error!(
+                MESSAGE_ID = journal::message_id(journal::NOT_RELOADED),
+                PIGEONHUB_EVENT = journal::NOT_RELOADED,
+                PIGEONHUB_REASON = %error,
+                "{}: nothing was changed: {error}", journal::NOT_RELOADED
+            ),
+        }
+        outcome
+    }
+
+    async fn apply(&self) -> Result<ReloadReport, ReloadError> {
+        let New { config, key, report } = self.read().await?;
+        let (done, applied) = oneshot::channel();
+        let change = Change {
+            settings: config.settings(),
+            key: key.clone(),
+            channels: channels(&config),
+            max_message_size: config.listen.max_message_size,
+            drain_timeout: config.listen.drain_timeout,
+            rule: start_rule(&config),
+            done,
+        };
+        self.changes.send(change).await.map_err(|_| ReloadError::Gone)?;
+        applied.await.map_err(|_| ReloadError::Gone)?;
+        if report.changed.iter().any(|change| change.key == "log.level") {
+            self.log.configure(config.log.level.as_str())?;
+        }
+        self.live.send_replace(live(&config, &self.edge));
+        *self.lock() = InForce { config: Arc::new(config), key };
+        Ok(report)
+    }
+
+    /// Everything that can fail, without changing anything.
+    async fn read(&self) -> Result<New, ReloadError> {
+        let (load, around) = (Arc::clone(&self.load), self.around.clone());
+        let (running, running_key) = {
+            let in_force = self.lock();
+            (Arc::clone(&in_force.config), in_force.key.clone())
+        };
+        let read = tokio::task::spawn_blocking(move || -> Result<New, ReloadError> {
+            let config = load()?;
+            let changed = config.changed(&running).map(|key| ConfigChange {
+                key: key.name.to_owned(),
+                old: key.show(&running),
+                new: key.show(&config),
+                needs_restart: key.needs_restart(),
+            });
+            let changed = changed.collect();
+            let config = config.applied_to(&running);
+            // A key that is not named and not there any more is not made anew: that would part the mesh.
+            let key = keys::mesh_key_again(&config, &around)?.unwrap_or_else(|| running_key.clone());
+            let report = ReloadReport { changed, mesh_key_changed: key != running_key };
+            Ok(New { config, key, report })
+        });
+        read.await.map_err(|error| ReloadError::Fault(error.to_string()))?
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, InForce> {
+        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A configuration that may come into force.
+struct New {
+    config: Config,
+    key: MeshKey,
+    report: ReloadReport,
+}
+
+/// The values are the configuration's own words; those that are secret are not among them.
+fn tell(report: &ReloadReport) {
+    let mut words: Vec<String> = Vec::new();
+    for change in &report.changed {
+        let when = if change.needs_restart { " (needs a restart)" } else { "" };
+        words.push(format!("{} = {}, was {}{when}", change.key, change.new, change.old));
+    }
+    if report.mesh_key_changed {
+        words.push(String::from("another mesh key; the one before is accepted for a day"));
+    }
+    let words = if words.is_empty() { String::from("nothing changed") } else { words.join("; ") };
+    tracing::info!(
+        MESSAGE_ID = journal::message_id(journal::RELOADED),
+        PIGEONHUB_EVENT = journal::RELOADED,
+        PIGEONHUB_CHANGES = words,
+        "{}: {words}",
+        journal::RELOADED
+    );
+}
