@@ -18,9 +18,18 @@ pub(crate) fn event(out: &mut impl Write, look: &Look, event: &EventInfo) -> io:
     writeln!(out, "{at} {}{}", look.paint(paint, &clean(&event.event)), fields(event))
 }
 
-/// An event without its time.
+/// An event without its time, and with ids cut short.
 pub(crate) fn event_text(event: &EventInfo) -> String {
-    clean(&event.event) + &fields(event)
+    let is_id = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut short = event.clone();
+    for value in short.fields.values_mut() {
+        if let Value::String(text) = value
+            && is_id(text)
+        {
+            text.truncate(8);
+        }
+    }
+    clean(&event.event) + &fields(&short)
 }
 
 /// Each field as ` name=value`; a text in quotes if it has spaces.

@@ -42,7 +42,7 @@ fn some_events() -> Vec<EventInfo> {
     vec![
         an_event(1, 3_700, "bootstrapDisconnected", &json!({ "uri": "ws://a", "reason": "refused" })),
         an_event(2, 61, "hubMeshReady", &json!({ "p2pConnections": 2, "totalHubs": 6 })),
-        an_event(3, 0, "peerAnnounced", &json!({ "peerId": "a1", "network": "a\u{1b}[2Jb c" })),
+        an_event(3, 0, "peerAnnounced", &json!({ "peerId": "a1".repeat(20), "network": "a\u{1b}[2Jb c" })),
         an_event(4, 0, "hubRejected", &json!({ "hub": "x".repeat(90), "reason": "" })),
     ]
 }

@@ -175,6 +175,7 @@ impl Hub {
         if legacy {
             return vec![self.id, hub];
         }
-        self.mesh.routes.path(&hub).map(|path| path.into_iter().collect()).unwrap_or_default()
+        let path = self.mesh.routes.path(&hub);
+        path.map(|path| std::iter::once(self.id).chain(path).collect()).unwrap_or_default()
     }
 }
