@@ -88,3 +88,84 @@ fn a_hub_that_is_told_to_end_leaves_no_socket_and_no_peer_behind() {
         _ => Ok(()),
     });
 }
+
+/// The exit status, and what it prints, of one command to that hub.
+fn steer(hub: &Hub, command: &[&str]) -> (i32, String, String) {
+    let socket = hub.control_socket();
+    let output = pigeonctl(&[&["--socket", socket.to_str().expect("a plain path")], command].concat());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().expect("an exit status"), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn pigeonctl_finds_ways_through_the_mesh() {
+    let ground = Ground::new();
+    let first = Plan::first().start(&ground);
+    let second = Plan::through([first.url().as_str()]).start(&ground);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    let (own, other) = (first.status().hub_id.to_string(), second.status().hub_id.to_string());
+    let mut there = Raw::join(&second, &"b2".repeat(20), "pigeons");
+    let _here = Raw::join(&first, &"a1".repeat(20), "pigeons");
+    first.wait("knows both peers", |status| (status.local_peers, status.remote_peers) == (1, 1));
+
+    let [route] = &json_lines(&first, &["route", "b2b2"])[..] else { panic!("one line") };
+    assert_eq!(
+        (&route["hub_id"], &route["path"]),
+        (&other.as_str().into(), &serde_json::json!([own, other]))
+    );
+    let [hop] = &json_lines(&first, &["trace", &other])[..] else { panic!("one hop") };
+    assert_eq!(
+        (&hop["hub_id"], &hop["hop"], &hop["last"]),
+        (&other.as_str().into(), &1.into(), &true.into())
+    );
+    assert_eq!(steer(&first, &["ping", &other, "--count", "1"]).0, 0);
+    let [mesh] = &json_lines(&first, &["topology"])[..] else { panic!("one line") };
+    assert_eq!(
+        (mesh["hubs"].as_array().map(Vec::len), mesh["links"].as_array().map(Vec::len)),
+        (Some(2), Some(1))
+    );
+    // Beside it, until the mesh migrates, the WebSocket through which the second joined.
+    let links = json_lines(&first, &["links"]);
+    let link = links.iter().find(|link| link["transport"] == "p2p").expect("a data channel");
+    assert_eq!(link["hub_id"], other);
+    let (code, drawing, _) = steer(&first, &["topology"]);
+    assert!(code == 0 && drawing.contains(&own[..8]) && drawing.contains(&other[..8]), "{drawing}");
+
+    let (code, _, told) = steer(&first, &["disconnect", "b2b2"]);
+    assert!(code == 8 && told.contains(&other), "a peer elsewhere, and where: {told}");
+    assert_eq!(steer(&second, &["disconnect", "b2b2"]).0, 0);
+    there.wait_closed();
+    assert_eq!(steer(&first, &["route", "ffff"]).0, 8);
+}
+
+#[test]
+fn pigeonctl_reloads_drains_and_waits() {
+    let ground = Ground::new();
+    let hub = Plan::first().config("[mesh]\nmax_peers = 3\n").start(&ground);
+    assert_eq!(steer(&hub, &["wait", "--ready", "--timeout", "1m"]).0, 0);
+    let file = ground.folder().join(format!("{}.toml", hub.port));
+    std::fs::write(&file, "[mesh]\nmax_peers = 1000\n").expect("a file");
+    let (code, changed, told) = steer(&hub, &["reload"]);
+    assert_eq!((code, changed.as_str()), (6, ""), "{told}");
+    assert!(told.contains(".toml:2:13: mesh.max_peers = 1000: out of range"), "{told}");
+    std::fs::write(&file, "[mesh]\nmax_peers = 5\n").expect("a file");
+    let difference = "- mesh.max_peers = 3\n+ mesh.max_peers = 5\n";
+    for command in [&["reload", "--dry-run"][..], &["reload"]] {
+        let (code, changed, told) = steer(&hub, command);
+        assert_eq!((code, changed.as_str()), (0, difference), "{told}");
+    }
+    let (_, config, _) = steer(&hub, &["config", "show", "--origin"]);
+    let line = config.lines().find(|line| line.starts_with("max_peers = 5 ")).expect("the new value");
+    assert!(line.ends_with(&format!("{}.toml:2", hub.port)), "{line}");
+
+    assert_eq!(steer(&hub, &["drain"]).0, 0);
+    let (code, _, told) = steer(&hub, &["wait", "--ready", "--timeout", "0s"]);
+    assert!(code == 5 && told.contains("draining"), "{told}");
+    assert_eq!(steer(&hub, &["undrain"]).0, 0);
+    assert_eq!(steer(&hub, &["wait", "--ready", "--timeout", "1m"]).0, 0);
+    assert!(
+        json_lines(&hub, &["events", "--no-follow"]).iter().any(|event| event["event"] == "hubMeshReady")
+    );
+    assert!(steer(&hub, &["metrics"]).1.ends_with("# EOF\n"));
+}
