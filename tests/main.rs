@@ -6,6 +6,7 @@ mod bad_input;
 mod control;
 mod differences;
 mod harness;
+mod metrics;
 mod old_hub;
 mod real_clients;
 mod rogue_hubs;

@@ -116,3 +116,26 @@ fn failed(answer: Result<Answer, AskError>) -> Response<Body> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_that_was_asked_for_must_be_free_and_any_other_is_done_without() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = taken.local_addr().expect("an address");
+        let mut config = Config::default();
+        config.metrics.listen = MetricsListen::At(address);
+        let error = bind(&config).expect_err("refused").to_string();
+        let expected = format!("metrics.listen = \"{address}\": another process listens there; name another");
+        assert!(error.starts_with(&expected), "{error}");
+
+        config.metrics.listen = MetricsListen::Auto;
+        config.listen.port = address.port() - MetricsListen::ABOVE;
+        assert_eq!(bind(&config).map(|listeners| listeners.len()).expect("no error"), 0);
+
+        config.metrics.listen = MetricsListen::Off;
+        assert_eq!(bind(&config).map(|listeners| listeners.len()).expect("no error"), 0);
+    }
+}

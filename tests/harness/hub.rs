@@ -96,6 +96,10 @@ impl Plan {
         // Not what may be configured on this machine.
         command.env("PIGEONHUBD_CONFIG_DIR", ground.folder().join("etc"));
         command.current_dir(ground.folder()).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        // Its port might be that of another test's hub.
+        if !self.config.contains("[metrics]") {
+            command.args(["--metrics-listen", "off"]);
+        }
         command.arg("--runtime-dir").arg(runtime(ground, port));
         command.arg("--state-dir").arg(ground.folder().join(format!("state-{port}")));
         if !self.config.is_empty() {
@@ -137,6 +141,14 @@ impl Hub {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// All its figures, in OpenMetrics text.
+    pub(crate) fn metrics(&self) -> String {
+        match self.ask(Ask::Metrics) {
+            Some(Answer::Metrics(text)) => text,
+            other => panic!("asked for metrics, the hub answered {other:?}"),
+        }
     }
 
     fn ask(&self, command: Ask) -> Option<Answer> {

@@ -15,6 +15,7 @@ mod wait;
 pub(crate) use client::{Client, Clients, all_hear_all};
 pub(crate) use ground::Ground;
 pub(crate) use hub::{Hub, Plan, daemon};
+pub(crate) use process::Process;
 pub(crate) use raw::{Closed, Raw};
 pub(crate) use rogue::{Lair, Link, Rogue, greeted, say_hello};
 pub(crate) use script::JsHub;

@@ -13,6 +13,8 @@ pub(crate) enum Need {
     Node,
     /// Debian's Chromium, driven from Node.
     Chromium,
+    /// Debian's Prometheus, with promtool.
+    Prometheus,
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
@@ -28,7 +30,10 @@ fn missing(need: Need) -> Option<&'static str> {
         Need::Chromium if !Path::new("/usr/bin/chromium").is_file() => {
             Some("Chromium is not installed: tests/run installs it when root runs it on Debian")
         }
-        Need::Node | Need::Chromium => None,
+        Need::Prometheus if on_path("prometheus").is_none() || on_path("promtool").is_none() => {
+            Some("Prometheus is not installed: tests/run installs it when root runs it on Debian")
+        }
+        Need::Node | Need::Chromium | Need::Prometheus => None,
     }
 }
 

@@ -75,7 +75,7 @@ impl Snapshot {
         page.tally(
             "pigeonhubd_signals_undelivered",
             "reason",
-            "Signals that do not arrive, by why; their senders were told.",
+            "Signals that do not arrive, by why. Their senders were told, except at old hubs.",
             &counted.undelivered,
         )?;
         page.gauge("pigeonhubd_signals_held", "Signals that wait for news of their targets.", now.held)?;

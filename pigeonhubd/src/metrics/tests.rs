@@ -28,8 +28,7 @@ fn snapshot() -> Snapshot {
         config_age: None,
         version: String::from("1.2.3"),
     };
-    let mut counters = Counters::default();
-    counters.announces = 41;
+    let mut counters = Counters { announces: 41, ..Counters::default() };
     counters.rtt_p2p.observe(1_500);
     counters.rtt_p2p.observe(7_000_000);
     Snapshot {

@@ -56,7 +56,8 @@ async fn a_peer_is_looked_at_and_disconnected() {
         assert_eq!((&trace["trace"][0]["hub_id"], &trace["trace"][0]["last"]), (&json!(own), &json!(true)));
     }
     for command in ["peer", "route", "trace", "disconnect"] {
-        let (code, text) = refused(&folder, &format!(r#""cmd":"{command}","target":"{}""#, "0".repeat(40))).await;
+        let (code, text) =
+            refused(&folder, &format!(r#""cmd":"{command}","target":"{}""#, "0".repeat(40))).await;
         assert_eq!(code, Some(ControlErrorCode::NotFound), "{text}");
     }
     let (code, text) = refused(&folder, &format!(r#""cmd":"disconnect","target":"{own}""#)).await;

@@ -201,6 +201,9 @@ pub(crate) fn answer(command: &Command) -> Answer {
             local: true,
             announced_at: 1,
         }]),
+        Command::Metrics => {
+            Answer::Metrics(String::from("# HELP a Help.\n# TYPE a counter\na_total 1\n# EOF\n"))
+        }
         other => panic!("no test asks for {other:?}"),
     }
 }

@@ -1,6 +1,7 @@
 //! Pages, headers, and handshakes that are refused.
 
 use hyper::header::HeaderValue;
+use pigeonhubd::http::Pages;
 use serde_json::Value;
 
 use crate::ground::{Ground, HANDSHAKE};
@@ -51,6 +52,54 @@ async fn any_other_path_names_the_server() {
 }
 
 #[tokio::test]
+async fn it_is_alive_and_ready_and_says_so() {
+    let ground = Ground::new();
+    let (head, body) = ground.http("GET /livez", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
+    assert_eq!(body, "alive\n");
+    let (head, body) = ground.http("GET /readyz", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
+    assert_eq!(body, "ready: two links\n");
+}
+
+#[tokio::test]
+async fn metrics_are_for_those_who_may_see_them_in_the_format_that_they_accept() {
+    let ground = Ground::new();
+    let (head, body) = ground.http("GET /metrics", "").await;
+    assert!(head.starts_with("http/1.1 404") && body.contains("metrics.public"), "{head}\n{body}");
+
+    let ground = Ground::with(|site| site.pages = Pages::PublicWithMetrics, 10);
+    for (accept, kind, total) in [
+        ("", "text/plain; version=0.0.4; charset=utf-8", "# TYPE a_total counter"),
+        (
+            "Accept: text/plain, */*;q=0.1\r\n",
+            "text/plain; version=0.0.4; charset=utf-8",
+            "# TYPE a_total counter",
+        ),
+        (
+            "Accept: text/plain;q=0.3, Application/OpenMetrics-Text;version=1.0.0;q=0.7\r\n",
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            "# TYPE a counter",
+        ),
+    ] {
+        let (head, body) = ground.http("GET /metrics", accept).await;
+        assert!(
+            head.starts_with("http/1.1 200") && head.contains(&format!("content-type: {kind}\r")),
+            "{head}"
+        );
+        assert!(body.lines().any(|line| line == total) && body.ends_with("# EOF\n"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn the_port_for_monitoring_takes_no_websocket() {
+    let ground = Ground::with(|site| site.pages = Pages::Monitoring, 10);
+    let answer =
+        ground.raw(HANDSHAKE.replace("Connection: Upgrade", "Connection: Upgrade, close").as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("PigeonHub"), "{answer}");
+}
+
+#[tokio::test]
 async fn other_methods_get_their_answer() {
     let ground = Ground::with(|site| site.cors_origin = HeaderValue::from_static("https://app.example"), 10);
     let origin = "access-control-allow-origin: https://app.example";
@@ -75,7 +124,7 @@ async fn other_methods_get_their_answer() {
 async fn a_hub_that_does_not_answer_is_a_503() {
     let mut ground = Ground::new();
     ground.stop_answering().await;
-    for path in ["/health", "/hubs"] {
+    for path in ["/health", "/hubs", "/livez", "/readyz"] {
         let (head, body) = ground.http(&format!("GET {path}"), "").await;
         assert!(head.starts_with("http/1.1 503"), "{head}");
         assert!(body.contains("shutting down"), "{body}");
