@@ -5,12 +5,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::time::SystemTime;
 
-use pigeonhub_proto::config::Host;
+use pigeonhub_proto::config::{Host, WhenAlone};
 use url::Url;
 
-use super::Finding;
 use super::ground::Ground;
 use super::probe::{self, PATIENCE, Upgrade};
+use super::{Finding, Verdict};
 use crate::look::{count, duration};
 
 /// Addresses of this machine that are tried at most.
@@ -47,18 +47,27 @@ pub(super) fn port(ground: &Ground) -> Vec<Finding> {
             }
         }];
     }
-    let tried: Vec<_> = host.addresses().into_iter().map(|ip| (ip, TcpListener::bind((ip, port)))).collect();
-    // A machine without IPv6 is none the worse for it.
-    let some = tried.iter().any(|(_, bound)| bound.is_ok());
-    let fault = tried.into_iter().find_map(|(ip, bound)| Some((ip, bound.err()?)));
-    vec![match fault {
-        Some((ip, error)) if !some || error.kind() == io::ErrorKind::AddrInUse => Finding::failed(
+    vec![free(&host.addresses(), port)]
+}
+
+/// Whether a hub could listen there. A machine without IPv6 is none the worse for it.
+pub(super) fn free(addresses: &[IpAddr], port: u16) -> Finding {
+    const WHAT: &str = "port";
+    // Each is closed before the next is tried: one for all addresses takes IPv4 as well.
+    let faults: Vec<(IpAddr, io::Error)> = addresses
+        .iter()
+        .filter_map(|ip| Some((*ip, TcpListener::bind((*ip, port)).map(drop).err()?)))
+        .collect();
+    let in_use = faults.iter().find(|(_, error)| error.kind() == io::ErrorKind::AddrInUse);
+    let all = faults.first().filter(|_| faults.len() == addresses.len());
+    match in_use.or(all) {
+        Some((ip, error)) => Finding::failed(
             WHAT,
-            format!("{}: {error}", SocketAddr::from((ip, port))),
-            bind_cure(&error, port),
+            format!("{}: {error}", SocketAddr::from((*ip, port))),
+            bind_cure(error, port),
         ),
-        _ => Finding::ok(WHAT, format!("{port} is free")),
-    }]
+        None => Finding::ok(WHAT, format!("{port} is free")),
+    }
 }
 
 fn bind_cure(error: &io::Error, port: u16) -> String {
@@ -207,13 +216,14 @@ pub(super) fn bootstraps(ground: &Ground) -> Vec<Finding> {
     if !ground.config.bootstrap.auto_connect || hubs.is_empty() {
         return vec![Finding::skipped(WHAT, "none is dialled; other hubs can dial this one")];
     }
-    // One that answers, or a mesh that stands, is enough.
-    let joined = ground.running.as_ref().is_some_and(|running| running.status.known_hubs > 0);
     let mut findings: Vec<Finding> = hubs.iter().flat_map(|url| bootstrap(url)).collect();
+    // One that answers, or a mesh that stands, is enough; and the first hub of a mesh needs none.
+    let joined = ground.running.as_ref().is_some_and(|running| running.status.known_hubs > 0);
     let any = findings.iter().any(|finding| finding.cure.is_none());
-    if any || joined {
-        for finding in findings.iter_mut().filter(|finding| finding.verdict == super::Verdict::Failed) {
-            finding.verdict = super::Verdict::Warning;
+    let needed = ground.config.mesh.ready_when_alone == WhenAlone::Wait;
+    if any || joined || !needed {
+        for finding in findings.iter_mut().filter(|finding| finding.verdict == Verdict::Failed) {
+            finding.verdict = Verdict::Warning;
         }
     }
     findings
@@ -231,7 +241,8 @@ pub(super) fn bootstrap(text: &str) -> Vec<Finding> {
     let answer = match probe::upgrade(&url) {
         Ok(answer) => answer,
         Err(error) => {
-            let cure = "start the hub there, or open its port to this machine; else correct bootstrap.hubs";
+            let cure = "start the hub there, or open its port to this machine; else correct bootstrap.hubs. \
+                        The first hub of a mesh needs none";
             return vec![Finding::failed(WHAT, format!("{text}: {error}"), cure)];
         }
     };

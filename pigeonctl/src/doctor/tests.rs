@@ -86,6 +86,20 @@ fn secrets_and_folders_open_to_everyone_are_faults() {
 }
 
 #[test]
+fn a_port_that_is_taken_is_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let address = listener.local_addr().expect("it is bound");
+    let taken = net::free(&[address.ip()], address.port());
+    assert_eq!(taken.verdict, Verdict::Failed);
+    assert!(taken.cure.is_some_and(|cure| cure.contains(&format!("sport = :{}", address.port()))));
+    drop(listener);
+    // Twice the same, as an address for IPv6 may be one for IPv4 as well; and one that is not ours.
+    let addresses = [address.ip(), address.ip(), [203, 0, 113, 77].into()];
+    assert_eq!(net::free(&addresses, address.port()).verdict, Verdict::Ok);
+    assert_eq!(net::free(&addresses[2..], address.port()).verdict, Verdict::Failed);
+}
+
+#[test]
 fn udp_passes_on_loopback() {
     net::udp_pair([127, 0, 0, 1].into()).expect("loopback passes UDP");
 }
