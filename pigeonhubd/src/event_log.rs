@@ -85,7 +85,8 @@ macro_rules! write_entry {
             PIGEONHUB_VIA = $entry.text("via"),
             PIGEONHUB_URI = $entry.text("uri"),
             PIGEONHUB_FROM = $entry.text("from"),
-            PIGEONHUB_P2P_CONNECTIONS = $entry.number("p2pConnections"),
+            // The catalog knows no names with digits.
+            PIGEONHUB_LINKS = $entry.number("p2pConnections"),
             PIGEONHUB_TOTAL_HUBS = $entry.number("totalHubs"),
             PIGEONHUB_MIGRATED_COUNT = $entry.number("migratedCount"),
             "{}",

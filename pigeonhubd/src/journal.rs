@@ -63,6 +63,11 @@ mod tests {
         for (name, id) in MESSAGES {
             assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
             let entry = CATALOG.split("-- ").find(|entry| entry.starts_with(id)).expect("an entry");
+            let fields = entry.split('@').skip(1).step_by(2);
+            for field in fields {
+                let known = |c: char| c.is_ascii_uppercase() || c == '_';
+                assert!(field.starts_with("PIGEONHUB_") && field.chars().all(known), "{name}: {field}");
+            }
             assert!(entry.contains("\nSubject: ") && entry.contains("\n\n"), "{name}: {entry}");
         }
     }

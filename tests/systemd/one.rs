@@ -1,0 +1,230 @@
+//! One instance: start, journal, reload, watchdog, restart, stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::timeout;
+use tokio_tungstenite::connect_async;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::booted::{
+    boot, configure, entries, inside, install, property, shell, status, succeed, text, wait_property,
+};
+use super::wait::until;
+
+const PORT: u16 = 3000;
+/// Clients that connect all the while.
+const CLIENTS: usize = 200;
+
+#[test]
+fn one_instance_is_a_good_service() {
+    boot("one::all_of_one_instance");
+}
+
+#[test]
+#[ignore = "runs inside the system that one_instance_is_a_good_service boots"]
+fn all_of_one_instance() {
+    if !inside() {
+        return;
+    }
+    install();
+    started_means_ready();
+    the_journal_has_entries_with_fields();
+    a_reload_has_an_outcome();
+    a_driver_that_stands_still_is_replaced();
+    a_restart_refuses_nobody();
+    a_stop_drains();
+    a_wrong_configuration_is_not_tried_again();
+}
+
+fn started_means_ready() {
+    succeed("systemctl start pigeonhubd@3000");
+    assert_eq!(status(PORT)["ready"], true, "as soon as the start is over");
+    let words = property(PORT, "StatusText");
+    assert_eq!(words, "ready: no links, 0 peers in 0 networks");
+    let shown = succeed("systemctl status --no-pager pigeonhubd@3000");
+    assert!(shown.contains(&format!("Status: \"{words}\"")), "{shown}");
+    // Own folders, and the mesh key beside them.
+    let modes = succeed(
+        "stat --format '%n %U:%G %a' /run/pigeonhubd/3000 /run/pigeonhubd/3000/control.sock \
+         /var/lib/pigeonhubd/3000/hub.key /var/lib/pigeonhubd/mesh.key",
+    );
+    let expected = "/run/pigeonhubd/3000 pigeonhub:pigeonhub 750\n\
+                    /run/pigeonhubd/3000/control.sock pigeonhub:pigeonhub 660\n\
+                    /var/lib/pigeonhubd/3000/hub.key pigeonhub:pigeonhub 600\n\
+                    /var/lib/pigeonhubd/mesh.key pigeonhub:pigeonhub 600\n";
+    assert_eq!(modes, expected);
+}
+
+fn the_journal_has_entries_with_fields() {
+    let ready = until("the journal has it", || entries(PORT, "hubMeshReady").pop());
+    for (field, value) in [
+        ("MESSAGE", "hubMeshReady p2p_connections=0 total_hubs=1"),
+        ("MESSAGE_ID", "a66e4e2a9e614aa29c049f7c8392cf7f"),
+        ("PRIORITY", "6"),
+        ("PIGEONHUB_LINKS", "0"),
+        ("PIGEONHUB_TOTAL_HUBS", "1"),
+        ("SYSLOG_IDENTIFIER", "pigeonhubd"),
+        ("_TRANSPORT", "journal"),
+        ("_SYSTEMD_UNIT", "pigeonhubd@3000.service"),
+    ] {
+        assert_eq!(ready[field], value, "{field} in {ready}");
+    }
+    let explained = succeed("journalctl --no-pager --catalog MESSAGE_ID=a66e4e2a9e614aa29c049f7c8392cf7f");
+    assert!(explained.contains("The mesh is ready at this hub"), "{explained}");
+    assert!(explained.contains("This hub has 0 data channels in a mesh of"), "with its values: {explained}");
+    let listed = succeed("journalctl --no-pager --list-catalog");
+    assert_eq!(listed.lines().filter(|line| line.contains("pigeonhubd:")).count(), 19, "{listed}");
+    // Whatever is logged, at any level, the secrets are not.
+    succeed("pigeonctl --instance 3000 log-level trace");
+    succeed("pigeonctl --instance 3000 status");
+    let journal = succeed("journalctl --no-pager --output export");
+    for secret in ["/var/lib/pigeonhubd/mesh.key", "/var/lib/pigeonhubd/3000/hub.key"] {
+        let secret = std::fs::read_to_string(secret).expect("root reads it");
+        assert!(secret.trim().len() == 64 && !journal.contains(secret.trim()), "a secret is in the journal");
+    }
+    let command = until("the journal has it", || entries(PORT, "controlCommand").pop());
+    assert_eq!((&command["PIGEONHUB_UID"], &command["PRIORITY"]), (&"0".into(), &"6".into()), "{command}");
+    succeed("pigeonctl --instance 3000 log-level info");
+    // Who is in the group may look, and not change anything.
+    succeed("systemd-sysusers --inline 'u visitor -' && usermod --append --groups pigeonhub visitor");
+    let looked =
+        shell("setpriv --reuid visitor --regid visitor --init-groups pigeonctl --instance 3000 status");
+    assert!(looked.status.success(), "{}", text(&looked.stderr));
+    let refused =
+        shell("setpriv --reuid visitor --regid visitor --init-groups pigeonctl --instance 3000 drain");
+    assert_eq!(refused.status.code(), Some(4), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("pigeonhub"), "{}", text(&refused.stderr));
+    let stranger =
+        shell("setpriv --reuid nobody --regid nogroup --clear-groups pigeonctl --instance 3000 status");
+    assert_eq!(stranger.status.code(), Some(4), "{}", text(&stranger.stderr));
+}
+
+fn a_reload_has_an_outcome() {
+    let pid = property(PORT, "MainPID");
+    configure("conf.d/10-test.toml", "listen.max_connections = 777\n");
+    succeed("systemctl reload pigeonhubd@3000");
+    let shown = || succeed("pigeonctl --instance 3000 config show");
+    assert!(shown().contains("777"), "{}", shown());
+    configure("conf.d/10-test.toml", "listen.max_connections = 888\nlisten.max_connection = 1\n");
+    let refused = shell("systemctl reload pigeonhubd@3000");
+    assert!(!refused.status.success(), "a wrong configuration fails the reload");
+    assert_eq!(property(PORT, "ActiveState"), "active");
+    assert!(shown().contains("777") && !shown().contains("888"), "nothing of it is in force");
+    let rejected = until("the journal has it", || entries(PORT, "configRejected").pop());
+    let message = rejected["MESSAGE"].as_str().expect("a text");
+    assert!(message.contains("/etc/pigeonhubd/conf.d/10-test.toml:2:8"), "{message}");
+    configure("conf.d/10-test.toml", "listen.max_connections = 999\n");
+    succeed("systemctl kill --signal SIGHUP pigeonhubd@3000");
+    until("SIGHUP reloads too", || shown().contains("999").then_some(()));
+    assert_eq!(property(PORT, "MainPID"), pid, "without a restart");
+}
+
+fn a_driver_that_stands_still_is_replaced() {
+    let folder = "/etc/systemd/system/pigeonhubd@3000.service.d";
+    succeed(&format!(
+        "mkdir -p {folder} && printf '[Service]\\nWatchdogSec=2\\nLimitCORE=0\\n' > {folder}/watchdog.conf && \
+         systemctl daemon-reload && systemctl restart pigeonhubd@3000"
+    ));
+    let pid = property(PORT, "MainPID");
+    succeed(&format!("kill -STOP {pid}"));
+    wait_property(PORT, "MainPID", |now| now != pid && now != "0");
+    wait_property(PORT, "ActiveState", |state| state == "active");
+    assert_eq!(property(PORT, "NRestarts"), "1");
+    let journal = succeed("journalctl --no-pager --unit pigeonhubd@3000");
+    assert!(journal.contains("Watchdog timeout"), "{journal}");
+    assert_eq!(status(PORT)["ready"], true);
+    succeed(&format!("rm -r {folder} && systemctl daemon-reload && systemctl restart pigeonhubd@3000"));
+}
+
+/// What clients saw.
+#[derive(Default)]
+struct Tally {
+    enough: AtomicBool,
+    connected: AtomicUsize,
+    told: AtomicUsize,
+    failed: std::sync::Mutex<Vec<String>>,
+}
+
+/// Connects again and again; stays for a moment each time, or until it is told to leave.
+async fn client(number: usize, tally: Arc<Tally>) {
+    let url = format!("ws://127.0.0.1:{PORT}/?peerId={number:040x}");
+    while !tally.enough.load(Ordering::Relaxed) {
+        let mut socket = match connect_async(&url).await {
+            Ok((socket, _)) => socket,
+            Err(error) => {
+                tally.failed.lock().expect("no panic").push(error.to_string());
+                continue;
+            }
+        };
+        tally.connected.fetch_add(1, Ordering::Relaxed);
+        let stay = async {
+            while let Some(Ok(message)) = socket.next().await {
+                if let Message::Close(Some(frame)) = message
+                    && u16::from(frame.code) == 1001
+                {
+                    tally.told.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        };
+        let _ = timeout(Duration::from_millis(300), stay).await;
+        let _ = socket.close(None).await;
+    }
+}
+
+fn a_restart_refuses_nobody() {
+    assert_eq!(property(PORT, "NFileDescriptorStore"), "1", "systemd keeps the listening socket");
+    let tally = Arc::new(Tally::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let clients: Vec<_> =
+        (1..=CLIENTS).map(|number| runtime.spawn(client(number, Arc::clone(&tally)))).collect();
+    let connected = || tally.connected.load(Ordering::Relaxed);
+    until("all are there", || (connected() >= CLIENTS).then_some(()));
+    for _ in 0..3 {
+        let (before, pid) = (connected(), property(PORT, "MainPID"));
+        succeed("systemctl restart pigeonhubd@3000");
+        assert_ne!(property(PORT, "MainPID"), pid);
+        until("they are back", || (connected() >= before + CLIENTS).then_some(()));
+    }
+    tally.enough.store(true, Ordering::Relaxed);
+    runtime.block_on(async {
+        for client in clients {
+            client.await.expect("no panic");
+        }
+    });
+    let failed = tally.failed.lock().expect("no panic");
+    assert!(failed.is_empty(), "{} of {} were refused: {:?}", failed.len(), connected(), failed.first());
+    assert!(tally.told.load(Ordering::Relaxed) > 0, "some were there when it stopped, and told");
+    println!("{} connections over three restarts, none refused", connected());
+}
+
+fn a_stop_drains() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let url = format!("ws://127.0.0.1:{PORT}/?peerId={:040x}", 0xabc);
+    let (mut socket, _) = runtime.block_on(connect_async(url)).expect("it answers");
+    let told = runtime.spawn(async move {
+        loop {
+            match socket.next().await {
+                Some(Ok(Message::Close(Some(frame)))) => return u16::from(frame.code),
+                Some(Ok(_)) => {}
+                other => panic!("a close was expected, not {other:?}"),
+            }
+        }
+    });
+    succeed("systemctl stop pigeonhubd@3000");
+    assert_eq!(runtime.block_on(told).expect("no panic"), 1001, "going away");
+    assert_eq!((property(PORT, "Result"), property(PORT, "ExecMainStatus")), ("success".into(), "0".into()));
+    until("the journal has it", || entries(PORT, "hubLeaving").pop());
+    assert_eq!(property(PORT, "NFileDescriptorStore"), "0", "a stopped hub keeps no port");
+}
+
+fn a_wrong_configuration_is_not_tried_again() {
+    configure("3000.toml", "mesh.max_peers = 1\n");
+    assert!(!shell("systemctl start pigeonhubd@3000").status.success());
+    assert_eq!((property(PORT, "ExecMainStatus"), property(PORT, "NRestarts")), ("78".into(), "0".into()));
+    assert_eq!(property(PORT, "ActiveState"), "failed");
+    std::fs::remove_file("/etc/pigeonhubd/3000.toml").expect("removed");
+    succeed("systemctl reset-failed pigeonhubd@3000");
+}
