@@ -11,5 +11,6 @@ mod http;
 mod limits;
 mod listen;
 mod reload;
+mod requests;
 mod session;
 mod websocket;
