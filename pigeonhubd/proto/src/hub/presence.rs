@@ -161,10 +161,13 @@ impl Hub {
         let lost: BTreeSet<Id> = self
             .gossip
             .records
-            .iter()
+            .unreachable()
             .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) >= grace))
             .map(|(hub, _)| *hub)
             .collect();
+        if lost.is_empty() {
+            return;
+        }
         let concerned = |hub: &Id| lost.contains(hub);
         let hubs: BTreeSet<Id> =
             self.presence.views.keys().chain(self.presence.subscribers.keys()).map(|(hub, _)| *hub).collect();

@@ -5,7 +5,7 @@
 //! van Renesse, Dumitriu, Gough and Thomas, "Efficient Reconciliation and Flow
 //! Control for Anti-Entropy Protocols", LADIS 2008.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::record::{Record, SignedRecord};
@@ -36,12 +36,16 @@ pub struct Stored {
     pub unreachable_since: Option<Time>,
     /// It was within reach before: its absence is a loss, not a delay.
     pub was_reachable: bool,
+    /// Its version is in the digest.
+    counted: bool,
 }
 
 /// All records of other hubs, by hub. This hub's own is kept by its owner.
 #[derive(Debug, Default)]
 pub struct Records {
     stored: BTreeMap<Id, Stored>,
+    /// Those out of reach: few, and looked at far more often than the others.
+    unreachable: BTreeSet<Id>,
     /// Sum of [`fingerprint`] over the shared ones.
     digest: u64,
 }
@@ -80,6 +84,11 @@ impl Records {
         self.stored.iter()
     }
 
+    /// Those of hubs out of reach, by id.
+    pub fn unreachable(&self) -> impl Iterator<Item = (&Id, &Stored)> {
+        self.unreachable.iter().filter_map(|hub| self.stored.get_key_value(hub))
+    }
+
     /// Whether `version` is newer than what is here.
     pub fn is_news(&self, version: &RecordVersion) -> bool {
         self.stored.get(&version.hub).is_none_or(|stored| {
@@ -92,25 +101,30 @@ impl Records {
         if !self.stored.contains_key(&hub) && self.stored.len() >= MAX_HUBS {
             return Stores::Full;
         }
-        let added = fingerprint(&record.version_of(hub));
         let Some(stored) = self.stored.get_mut(&hub) else {
             // Out of reach until a path to it is known.
-            let (unreachable_since, was_reachable) = (Some(now.mono), false);
-            let (registered_at, last_activity) = (now.unix_ms, now.unix_ms);
-            let stored =
-                Stored { record, signed, registered_at, last_activity, unreachable_since, was_reachable };
+            let stored = Stored {
+                record,
+                signed,
+                registered_at: now.unix_ms,
+                last_activity: now.unix_ms,
+                unreachable_since: Some(now.mono),
+                was_reachable: false,
+                counted: false,
+            };
             self.stored.insert(hub, stored);
-            self.digest = self.digest.wrapping_add(added);
+            self.unreachable.insert(hub);
+            self.count(&hub, now.mono);
             return Stores::Discovered;
         };
-        let removed = fingerprint(&stored.record.version_of(hub));
+        if std::mem::take(&mut stored.counted) {
+            self.digest = self.digest.wrapping_sub(fingerprint(&stored.record.version_of(hub)));
+        }
         let restarted = record.epoch != stored.record.epoch;
         stored.record = record;
         stored.signed = signed;
         stored.last_activity = now.unix_ms;
-        if shared(stored, now.mono) {
-            self.digest = self.digest.wrapping_sub(removed).wrapping_add(added);
-        }
+        self.count(&hub, now.mono);
         if restarted { Stores::Restarted } else { Stores::Changed }
     }
 
@@ -122,32 +136,42 @@ impl Records {
         }
         stored.unreachable_since = (!reachable).then_some(now);
         stored.was_reachable = true;
-        self.recount(now);
+        if reachable {
+            self.unreachable.remove(hub);
+        } else {
+            self.unreachable.insert(*hub);
+        }
+        self.count(hub, now);
         true
     }
 
     /// Forgets hubs long out of reach and stops sharing those out of reach for
     /// a while. To be called now and then.
     pub fn expire(&mut self, now: Time) -> Vec<Id> {
-        let gone: Vec<Id> = self
-            .stored
-            .iter()
-            .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) > KEEP_UNREACHABLE))
-            .map(|(hub, _)| *hub)
-            .collect();
-        for hub in &gone {
-            self.stored.remove(hub);
+        let mut gone = Vec::new();
+        for hub in self.unreachable.iter().copied().collect::<Vec<Id>>() {
+            self.count(&hub, now);
+            let since = self.stored.get(&hub).and_then(|stored| stored.unreachable_since);
+            if since.is_some_and(|at| now.since(at) > KEEP_UNREACHABLE) {
+                // Out of the digest by now: it is kept for longer than it is shared.
+                self.stored.remove(&hub);
+                self.unreachable.remove(&hub);
+                gone.push(hub);
+            }
         }
-        self.recount(now);
         gone
     }
 
-    fn recount(&mut self, now: Time) {
-        self.digest = self
-            .stored
-            .iter()
-            .filter(|(_, stored)| shared(stored, now))
-            .fold(0, |sum, (hub, stored)| sum.wrapping_add(fingerprint(&stored.record.version_of(*hub))));
+    /// Takes a record into the digest while it is shared, and out of it after that.
+    fn count(&mut self, hub: &Id, now: Time) {
+        let Some(stored) = self.stored.get_mut(hub) else { return };
+        let share = fingerprint(&stored.record.version_of(*hub));
+        match (stored.counted, shared(stored, now)) {
+            (false, true) => self.digest = self.digest.wrapping_add(share),
+            (true, false) => self.digest = self.digest.wrapping_sub(share),
+            _ => return,
+        }
+        stored.counted = !stored.counted;
     }
 
     /// Stands for all records here and `own`.
@@ -184,4 +208,62 @@ impl Records {
 
 fn shared(stored: &Stored, now: Time) -> bool {
     stored.unreachable_since.is_none_or(|at| now.since(at) <= SHARE_UNREACHABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn record(key: u8, version: u64) -> (Id, Record, SignedRecord) {
+        let record = Record {
+            key: [key; 32],
+            epoch: 1,
+            version,
+            urls: Vec::new(),
+            links: Vec::new(),
+            networks: Vec::new(),
+            more_networks: false,
+            max_peers: 3,
+            ready: true,
+            draining: false,
+        };
+        (record.hub(), record, SignedRecord { body: Vec::new().into(), signature: Vec::new().into() })
+    }
+
+    /// Two neighbours that would tell each other the same have the same digest,
+    /// whatever happened before.
+    #[test]
+    fn the_digest_is_that_of_the_summary() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut records = Records::default();
+        let own = RecordVersion { hub: Id([7; 20]), epoch: 5, version: 6 };
+        let (mut now, mut most, mut left_out) = (Now::default(), 0, 0);
+        for version in 0..3000 {
+            let (hub, record, signed) = record(rng.random_range(0..12), version);
+            match rng.random_range(0..10) {
+                0..4 => {
+                    records.store(hub, record, signed, now);
+                }
+                4..8 => {
+                    records.set_reachable(&hub, rng.random(), now.mono);
+                }
+                _ => now.mono = now.mono + Duration::from_secs(rng.random_range(0..400)),
+            }
+            if rng.random_range(0..1000) == 0 {
+                now.mono = now.mono + KEEP_UNREACHABLE;
+            }
+            records.expire(now.mono);
+            let summary = records.summary(own, now.mono);
+            let sum = summary.iter().fold(0u64, |sum, version| sum.wrapping_add(fingerprint(version)));
+            assert_eq!(records.digest(&own), sum, "after {version} steps");
+            let gone = records.iter().filter(|(_, stored)| stored.unreachable_since.is_some());
+            assert!(gone.map(|(hub, _)| hub).eq(records.unreachable().map(|(hub, _)| hub)));
+            most = most.max(summary.len());
+            left_out = left_out.max(records.iter().count() + 1 - summary.len());
+        }
+        assert!(most == 13 && left_out > 3, "{most} {left_out}");
+    }
 }

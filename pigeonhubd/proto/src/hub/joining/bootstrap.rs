@@ -198,8 +198,8 @@ impl Hub {
         let lost: Vec<(Id, Vec<String>)> = self
             .gossip
             .records
-            .iter()
-            .filter(|(_, stored)| stored.unreachable_since.is_some() && !stored.record.draining)
+            .unreachable()
+            .filter(|(_, stored)| !stored.record.draining)
             .filter(|(_, stored)| !stored.record.urls.is_empty())
             .map(|(hub, stored)| (*hub, stored.record.urls.clone()))
             .collect();

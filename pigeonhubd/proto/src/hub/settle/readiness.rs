@@ -59,7 +59,7 @@ impl Hub {
         let missed = self
             .gossip
             .records
-            .iter()
+            .unreachable()
             .filter(|(_, stored)| stored.was_reachable && !stored.record.draining)
             .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) < MISSED))
             .count();
