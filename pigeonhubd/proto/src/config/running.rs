@@ -91,7 +91,10 @@ mod tests {
         let after = new.clone().applied_to(&running);
         let left: Vec<&str> = after.changed(&running).map(|key| key.name).collect();
         assert_eq!(left, others, "the rest is in force");
-        assert_eq!((after.source("listen.port"), after.source("listen.host")), ("old.toml:1".into(), "default".into()));
+        assert_eq!(
+            (after.source("listen.port"), after.source("listen.host")),
+            ("old.toml:1".into(), "default".into())
+        );
         assert_eq!(after.source("mesh.max_peers"), "new.toml:12");
         let other = read("new.toml", &text.replace(&ice("one"), &ice("two")));
         let changed: Vec<&str> = other.changed(&new).map(|key| key.name).collect();
