@@ -22,7 +22,8 @@
 //! | `words`, `ice` | texts that must be of a certain form |
 //! | `file` | a TOML file's keys, with their places |
 //! | `error` | origins, and messages that name them |
-//! | `example` | the commented example file |
+//! | `example`, `manual` | the commented example file, the manual page |
+//! | `running` | what may change while a hub runs |
 
 mod error;
 mod example;
@@ -30,6 +31,7 @@ mod file;
 mod ice;
 mod keys;
 mod kind;
+mod manual;
 mod running;
 mod setting;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use example::example;
 pub use ice::IceServer;
 pub use keys::{Flag, KEYS, Key, SECTIONS, find, sections};
 pub use kind::{Check, Kind};
+pub use manual::manual;
 pub use words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 
 use crate::paths;

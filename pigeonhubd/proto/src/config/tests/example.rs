@@ -1,7 +1,7 @@
-//! The example file `etc/pigeonhubd.toml`.
+//! The example file `etc/pigeonhubd.toml`, and the manual pages.
 
 use super::file;
-use crate::config::{Config, KEYS, SECTIONS, example};
+use crate::config::{Config, KEYS, SECTIONS, example, manual};
 
 const EXAMPLE: &str = include_str!("../../../../../etc/pigeonhubd.toml");
 
@@ -13,15 +13,21 @@ fn uncommented() -> String {
     EXAMPLE.lines().map(|line| bare(line).unwrap_or(line).to_owned() + "\n").collect()
 }
 
-/// To write it anew: `WRITE_EXAMPLE=1 cargo test -p pigeonhub-proto example`.
+const MANUAL: &str = include_str!("../../../../../man/pigeonhubd.toml.5");
+const DAEMON: &str = include_str!("../../../../../man/pigeonhubd.8");
+
+/// To write both anew: `WRITE_EXAMPLE=1 cargo test -p pigeonhub-proto example`.
 #[test]
-fn it_is_made_from_the_table() {
+fn they_are_made_from_the_table() {
     if std::env::var_os("WRITE_EXAMPLE").is_some() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../etc/pigeonhubd.toml");
         std::fs::write(path, example()).expect("written");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../man/pigeonhubd.toml.5");
+        std::fs::write(path, manual()).expect("written");
         return;
     }
     assert_eq!(EXAMPLE, example());
+    assert_eq!(MANUAL, manual());
 }
 
 #[test]
@@ -57,5 +63,18 @@ fn every_key_has_a_section_and_lines_are_short() {
     }
     for line in EXAMPLE.lines() {
         assert!(line.chars().count() <= 80, "{line}");
+    }
+}
+
+#[test]
+fn the_daemons_page_names_every_flag_and_variable() {
+    for key in &KEYS {
+        if let Some(flag) = key.flag {
+            let name = flag.name().trim_start_matches("--");
+            assert!(DAEMON.contains(&format!(".It Fl -{name}")), "{name}");
+        }
+        if let Some(name) = key.env {
+            assert!(DAEMON.contains(&format!("Ev {name}")), "{name}");
+        }
     }
 }
