@@ -1,6 +1,5 @@
 //! Commands over the control socket of a whole hub.
 
-use futures_util::StreamExt;
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{Answer, ControlErrorCode, ControlResponse, EventInfo};
 use pigeonhubd::control::MAX_FOLLOWERS;
@@ -9,7 +8,7 @@ use serde_json::json;
 use tokio_tungstenite::connect_async;
 
 use crate::control::{Caller, value};
-use crate::daemon::{around, hear, join};
+use crate::daemon::{around, join};
 use crate::ground::{Folder, close_of};
 
 fn start(folder: &Folder) -> Daemon {
@@ -45,13 +44,13 @@ async fn a_peer_is_looked_at_and_disconnected() {
     let daemon = start(&folder);
     let own = daemon.hub_id().to_string();
     let mut client = join(daemon.addresses()[0], "a").await;
-    // The announce may still be on its way.
-    while ask(&folder, r#""cmd":"peer","target":"AAAA""#).await.ok.is_none() {}
-    let peer = value(ask(&folder, r#""cmd":"peer","target":"aaaa""#).await);
+    // The announce may still be on its way. The beginning is longer than chance would have the hub's own id share.
+    while ask(&folder, r#""cmd":"peer","target":"AAAAAAAAAA""#).await.ok.is_none() {}
+    let peer = value(ask(&folder, r#""cmd":"peer","target":"aaaaaaaaaa""#).await);
     assert_eq!((&peer["peers"][0]["network"], &peer["peers"][0]["local"]), (&json!("global"), &json!(true)));
-    let route = value(ask(&folder, r#""cmd":"route","target":"aaaa""#).await);
+    let route = value(ask(&folder, r#""cmd":"route","target":"aaaaaaaaaa""#).await);
     assert_eq!((&route["route"]["hub_id"], &route["route"]["path"]), (&json!(own), &json!([own])));
-    for id in ["aaaa", &own] {
+    for id in ["aaaaaaaaaa", &own] {
         let trace = value(ask(&folder, &format!(r#""cmd":"trace","target":"{id}""#)).await);
         assert_eq!((&trace["trace"][0]["hub_id"], &trace["trace"][0]["last"]), (&json!(own), &json!(true)));
     }
@@ -62,7 +61,7 @@ async fn a_peer_is_looked_at_and_disconnected() {
     }
     let (code, text) = refused(&folder, &format!(r#""cmd":"disconnect","target":"{own}""#)).await;
     assert!(code == Some(ControlErrorCode::NotFound) && text.contains("is a hub, not a peer"), "{text}");
-    let done = value(ask(&folder, r#""cmd":"disconnect","target":"a""#).await);
+    let done = value(ask(&folder, r#""cmd":"disconnect","target":"aaaaaaaaaa""#).await);
     assert_eq!(done["done"], format!("disconnected {}", "a".repeat(40)));
     assert_eq!(close_of(&mut client).await.0, 1008);
 }
@@ -142,17 +141,4 @@ async fn a_log_level_is_one() {
     assert_eq!(told["done"], "the log level is debug for 10m, then info again");
     let (code, text) = refused(&folder, r#""cmd":"log-level","level":"=loud=""#).await;
     assert!(code == Some(ControlErrorCode::BadRequest) && text.contains("one of error, warn"), "{text}");
-}
-
-#[tokio::test]
-async fn a_hub_that_stops_while_a_client_comes_says_so() {
-    let folder = Folder::new();
-    let daemon = start(&folder);
-    let address = daemon.addresses()[0];
-    let mut client = join(address, "a").await;
-    let stopping = tokio::spawn(daemon.stop());
-    assert_eq!(close_of(&mut client).await.0, 1001);
-    assert!(client.next().await.is_none(), "in order");
-    stopping.await.unwrap().unwrap();
-    let _ = hear;
 }

@@ -54,7 +54,7 @@ pub(crate) async fn join(address: SocketAddr, digit: &str) -> Client {
     client
 }
 
-pub(crate) async fn hear(client: &mut Client) -> Value {
+async fn hear(client: &mut Client) -> Value {
     match client.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
         other => panic!("a message was expected, not {other:?}"),
