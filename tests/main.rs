@@ -2,6 +2,7 @@
 //! in Node and in a browser, the published JavaScript hub, and raw WebSockets.
 //! Everything listens and sends on this machine only.
 
+mod alone;
 mod bad_input;
 mod control;
 mod differences;
