@@ -1,7 +1,7 @@
 //! Telling systemd how this hub is: the protocol of sd_notify(3).
 //!
-//! Written here because the crate for it cannot send to an abstract socket,
-//! which is what systemd offers inside containers.
+//! The `sd-notify` crate knows the words. It cannot send them to an abstract
+//! socket, which is what systemd offers inside containers, so the sending is here.
 
 use std::ffi::OsString;
 use std::io::IoSlice;
@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, sendmsg, socket,
 };
-use nix::time::{ClockId, clock_gettime};
+use sd_notify::NotifyState;
 
 /// The way to systemd, if it started this process and wants to hear of it.
 #[derive(Debug, Default)]
@@ -44,14 +44,15 @@ impl Notifier {
         self.socket.is_some()
     }
 
-    /// Sends assignments, one a line. Never waits: false if it could not be sent now.
-    pub fn send(&self, lines: &str) -> bool {
-        self.send_with(lines, &[])
+    /// Sends in one message. Never waits: false if it could not be sent now.
+    pub fn send(&self, states: &[NotifyState<'_>]) -> bool {
+        self.send_with(states, &[])
     }
 
     /// As [`Self::send`], with file descriptors.
-    pub fn send_with(&self, lines: &str, fds: &[BorrowedFd<'_>]) -> bool {
+    pub fn send_with(&self, states: &[NotifyState<'_>], fds: &[BorrowedFd<'_>]) -> bool {
         let Some((socket, address)) = &self.socket else { return true };
+        let lines: String = states.iter().map(|state| format!("{state}\n")).collect();
         let fds: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
         let rights = [ControlMessage::ScmRights(&fds)];
         let control: &[ControlMessage<'_>] = if fds.is_empty() { &[] } else { &rights };
@@ -77,11 +78,6 @@ pub fn watchdog(env: impl Fn(&str) -> Option<OsString>) -> Option<Duration> {
     number("WATCHDOG_USEC").filter(|usec| ours && *usec > 0).map(Duration::from_micros)
 }
 
-/// The clock that `MONOTONIC_USEC` means, in microseconds.
-pub fn monotonic_usec() -> u128 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_micros())
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::linux::net::SocketAddrExt;
@@ -102,19 +98,19 @@ mod tests {
         let path = dir.join("notify");
         let by_path = UnixDatagram::bind(&path).expect("bound");
         let notifier = Notifier::from_env(|_| Some(path.clone().into())).expect("a name");
-        assert!(notifier.is_heard() && notifier.send("READY=1\n"));
+        assert!(notifier.is_heard() && notifier.send(&[NotifyState::Ready]));
         assert_eq!(heard(&by_path), "READY=1\n");
 
         let name = format!("pigeonhubd-test-{}", std::process::id());
         let address = SocketAddr::from_abstract_name(&name).expect("a name");
         let by_name = UnixDatagram::bind_addr(&address).expect("bound");
         let notifier = Notifier::from_env(|_| Some(format!("@{name}").into())).expect("a name");
-        assert!(notifier.send("STATUS=fine\n"));
+        assert!(notifier.send(&[NotifyState::Status("fine")]));
         assert_eq!(heard(&by_name), "STATUS=fine\n");
         drop(by_name);
-        assert!(!notifier.send("STATUS=nobody listens any more\n"));
+        assert!(!notifier.send(&[NotifyState::Status("nobody listens any more")]));
         let silent = Notifier::from_env(|_| None).expect("none");
-        assert!(!silent.is_heard() && silent.send("READY=1"));
+        assert!(!silent.is_heard() && silent.send(&[NotifyState::Ready]));
     }
 
     #[test]

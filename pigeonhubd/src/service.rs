@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pigeonhub_proto::control::{MeshState, Status};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
@@ -17,8 +18,8 @@ pub const STORED: &str = "pigeonhubd";
 /// How often the status is looked at when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How much more time to start is asked for, and how often.
-const EXTEND: Duration = Duration::from_secs(30);
+/// How much more time to start is asked for, in microseconds, and how often.
+const EXTEND_USEC: u32 = 30_000_000;
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 
 /// What anyone in this process may tell systemd.
@@ -45,34 +46,35 @@ impl Service {
     pub fn keep<'a>(&self, listeners: impl IntoIterator<Item = &'a TcpListener>) {
         let fds: Vec<_> = listeners.into_iter().map(AsFd::as_fd).collect();
         if !fds.is_empty() {
-            self.notifier.send_with(&format!("FDSTORE=1\nFDNAME={STORED}\n"), &fds);
+            self.notifier.send_with(&[NotifyState::FdStore, NotifyState::FdName(STORED)], &fds);
         }
     }
 
     /// What was kept before is of no use any more.
     pub fn forget_kept(&self) {
-        self.notifier.send(&format!("FDSTOREREMOVE=1\nFDNAME={STORED}\n"));
+        self.notifier.send(&[NotifyState::FdStoreRemove, NotifyState::FdName(STORED)]);
     }
 
     /// A reload begins; [`Self::reloaded`] must follow.
     pub fn reloading(&self) {
         // Before the start is over, the end of a reload would be taken for it.
         if self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed) {
-            self.notifier.send(&format!("RELOADING=1\nMONOTONIC_USEC={}\n", notify::monotonic_usec()));
+            let since = NotifyState::monotonic_usec_now().unwrap_or(NotifyState::MonotonicUsec(0));
+            self.notifier.send(&[NotifyState::Reloading, since]);
         }
     }
 
     /// A reload is over, however it went.
     pub fn reloaded(&self) {
         if self.started.load(Ordering::Relaxed) && !self.stopping.load(Ordering::Relaxed) {
-            self.notifier.send("READY=1\n");
+            self.notifier.send(&[NotifyState::Ready]);
         }
     }
 
     /// This hub leaves.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.notifier.send("STOPPING=1\n");
+        self.notifier.send(&[NotifyState::Stopping]);
     }
 }
 
@@ -171,7 +173,7 @@ impl Supervisor {
         }
         if let Some(period) = service.watchdog
             && self.beaten.is_none_or(|at| now >= at + period / 2)
-            && service.notifier.send("WATCHDOG=1\n")
+            && service.notifier.send(&[NotifyState::Watchdog])
         {
             self.beaten = Some(now);
         }
@@ -184,19 +186,19 @@ impl Supervisor {
     fn look(&mut self, now: Instant, status: &Status) {
         let service = &self.service;
         let words = self.rule.words(status);
-        let mut lines = String::new();
+        let mut states = Vec::new();
         if words != self.words {
-            lines.push_str(&format!("STATUS={words}\n"));
+            states.push(NotifyState::Status(&words));
         }
         let starting = !service.started.load(Ordering::Relaxed) && !service.stopping.load(Ordering::Relaxed);
         let started = starting && self.rule.is_started(status);
         if started {
-            lines.push_str("READY=1\n");
+            states.push(NotifyState::Ready);
         } else if starting && self.extended.is_none_or(|at| now >= at + EXTEND_EVERY) {
-            lines.push_str(&format!("EXTEND_TIMEOUT_USEC={}\n", EXTEND.as_micros()));
+            states.push(NotifyState::ExtendTimeoutUsec(EXTEND_USEC));
             self.extended = Some(now);
         }
-        if !lines.is_empty() && service.notifier.send(&lines) {
+        if !states.is_empty() && service.notifier.send(&states) {
             self.words = words;
             if started {
                 service.started.store(true, Ordering::Relaxed);
