@@ -169,3 +169,32 @@ fn pigeonctl_reloads_drains_and_waits() {
     );
     assert!(steer(&hub, &["metrics"]).1.ends_with("# EOF\n"));
 }
+
+#[test]
+fn pigeonctl_shows_what_a_link_carried_and_over_which_candidates() {
+    let ground = Ground::new();
+    let first = Plan::first().start(&ground);
+    let second = Plan::through([first.url().as_str()]).start(&ground);
+    second.wait("has a data channel", |status| status.p2p_links == 1);
+    let links = json_lines(&second, &["links"]);
+    let link = links.iter().find(|link| link["transport"] == "p2p").expect("the data channel");
+    assert_eq!(link["hub_id"], first.status().hub_id.to_string());
+    for end in ["local_address", "remote_address"] {
+        assert!(link[end].as_str().is_some_and(|address| address.contains("127.0.0.1:")), "{end} of {link}");
+    }
+    until_ok("something was sent and received", || {
+        let links = json_lines(&second, &["links"]);
+        let link = links.iter().find(|link| link["transport"] == "p2p").expect("the data channel");
+        let counted = |name: &str| link[name].as_u64().is_some_and(|bytes| bytes > 0);
+        if counted("bytes_sent") && counted("bytes_received") { Ok(()) } else { Err(link.to_string()) }
+    });
+    let status = &json_lines(&second, &["status"])[0];
+    assert!(status["config_age"].is_u64(), "{status}");
+    let refused = pigeonctl(&[
+        "--socket",
+        second.control_socket().to_str().expect("a plain path"),
+        "log-level",
+        "loud",
+    ]);
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("not a level"));
+}

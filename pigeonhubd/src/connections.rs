@@ -10,7 +10,7 @@ use pigeonhub_proto::io::{ConnId, Output};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::channel::{self, ChannelConfig, ChannelEvent, ChannelHandle};
+use crate::channel::{self, ChannelConfig, ChannelEvent, ChannelHandle, ChannelPath};
 use crate::dial::Dialler;
 use crate::outbox::{Item, Outbox};
 use crate::tally::EdgeCounters;
@@ -125,6 +125,14 @@ impl Connections {
             }
         }
         while self.dials.join_next().await.is_some() {}
+    }
+
+    /// The two ends of an open data channel.
+    pub fn path(&self, conn: ConnId) -> Option<&ChannelPath> {
+        match self.open.get(&conn) {
+            Some(Connection::Channel(channel)) => channel.path(),
+            _ => None,
+        }
     }
 
     fn outbox(&self, conn: ConnId) -> Option<&Arc<Outbox>> {

@@ -94,6 +94,8 @@ pub struct Driver {
     log: EventLog,
     supervisor: Supervisor,
     drain_timeout: Duration,
+    /// Since when the configuration is in force.
+    configured_at: Instant,
     /// Who waits for the answers to a probe, by its number. The hub bounds them.
     probes: BTreeMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
     /// It is to leave for good, not only drained.
@@ -112,7 +114,19 @@ impl Driver {
         drain_timeout: Duration,
     ) -> Self {
         let (probes, stopping) = (BTreeMap::new(), false);
-        Self { hub, clock, inlets, connections, log, supervisor, drain_timeout, probes, stopping }
+        let configured_at = Instant::now();
+        Self {
+            hub,
+            clock,
+            inlets,
+            connections,
+            log,
+            supervisor,
+            drain_timeout,
+            configured_at,
+            probes,
+            stopping,
+        }
     }
 
     /// Runs until the hub is told to stop and has left. Then waits for the
@@ -190,6 +204,7 @@ impl Driver {
         self.connections.reconfigure(change.max_message_size, change.channels);
         self.supervisor.set_rule(change.rule);
         self.drain_timeout = change.drain_timeout;
+        self.configured_at = Instant::now();
         self.drain_outputs();
         // Whoever asked may have given up meanwhile.
         let _ = change.done.send(());

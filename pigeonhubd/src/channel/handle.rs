@@ -1,7 +1,7 @@
 //! The owner's end of a channel.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -31,6 +31,16 @@ pub struct ChannelHandle {
     waiting: Arc<Waiting>,
     answered: bool,
     candidates: usize,
+    path: Arc<OnceLock<ChannelPath>>,
+}
+
+/// The two ends of an open channel: the candidate pair that ICE chose, each with its type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelPath {
+    /// This end, such as `udp host 127.0.0.1:40000`.
+    pub local: String,
+    /// The far end.
+    pub remote: String,
 }
 
 /// What the far end says, through the owner.
@@ -47,6 +57,8 @@ pub(super) enum Control {
 pub(super) struct Inbox {
     pub(super) control: mpsc::Receiver<Control>,
     pub(super) messages: Outbound,
+    /// To be told once it is known.
+    pub(super) path: Arc<OnceLock<ChannelPath>>,
 }
 
 /// The messages that wait to be sent.
@@ -89,11 +101,18 @@ pub(super) fn pair(config: &ChannelConfig) -> (ChannelHandle, Inbox) {
     let (control, control_inbox) = mpsc::channel(MAX_CANDIDATES + 1);
     let (messages, queue) = mpsc::channel(config.queue_messages.max(1));
     let waiting = Arc::new(Waiting { bytes: AtomicUsize::new(0), most: config.queue_bytes });
-    let inbox = Inbox { control: control_inbox, messages: Outbound { queue, waiting: Arc::clone(&waiting) } };
-    (ChannelHandle { control, messages, waiting, answered: false, candidates: 0 }, inbox)
+    let path = Arc::new(OnceLock::new());
+    let outbound = Outbound { queue, waiting: Arc::clone(&waiting) };
+    let inbox = Inbox { control: control_inbox, messages: outbound, path: Arc::clone(&path) };
+    (ChannelHandle { control, messages, waiting, answered: false, candidates: 0, path }, inbox)
 }
 
 impl ChannelHandle {
+    /// The candidate pair, once the channel is open.
+    pub fn path(&self) -> Option<&ChannelPath> {
+        self.path.get()
+    }
+
     /// Gives the far end's answer to our offer. Only the first one counts, and none
     /// counts on a channel that answers itself. An answer that makes no sense ends the channel.
     pub fn answer(&mut self, sdp: String) {

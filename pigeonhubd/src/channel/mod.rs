@@ -27,7 +27,7 @@ use pigeonhub_proto::io::{ClosedBy, ConnId};
 use tokio::sync::mpsc;
 
 pub use addresses::local_addresses;
-pub use handle::{ChannelHandle, SendError};
+pub use handle::{ChannelHandle, ChannelPath, SendError};
 
 use limits::Limits;
 

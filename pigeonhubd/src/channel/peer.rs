@@ -17,6 +17,7 @@ use webrtc::peer_connection::{
     RTCSessionDescription, SettingEngineBuilder,
 };
 
+use super::handle::ChannelPath;
 use super::limits::Limits;
 use super::runtime::ChannelRuntime;
 use super::{ChannelConfig, LABEL, MAX_ADDRESSES, sdp};
@@ -114,6 +115,15 @@ impl Connection {
     /// Takes a candidate of the far end, after its description.
     pub(super) async fn candidate(&self, candidate: RTCIceCandidateInit) -> Result<(), Error> {
         self.inner.add_ice_candidate(candidate).await
+    }
+
+    /// The candidate pair that ICE chose, if it has.
+    pub(super) async fn path(&self) -> Option<ChannelPath> {
+        let ice = self.inner.sctp().await?.transport().ice_transport();
+        let pair = ice.get_selected_candidate_pair().await.ok()??.to_string();
+        let (local, remote) = pair.split_once(" <-> ")?;
+        let (local, remote) = (local.trim_start_matches("(local) "), remote.trim_start_matches("(remote) "));
+        Some(ChannelPath { local: local.to_owned(), remote: remote.to_owned() })
     }
 
     /// Waits until ICE or DTLS has failed or ended; says which.

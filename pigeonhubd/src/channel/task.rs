@@ -102,10 +102,14 @@ async fn carry(
     events: &mpsc::Sender<ChannelEvent>,
     runtime: &ChannelRuntime,
 ) -> ClosedBy {
+    if let Some(path) = peer.connection.path().await {
+        // A channel opens once.
+        let _ = inbox.path.set(path);
+    }
     if events.send(ChannelEvent::Open { conn }).await.is_err() {
         return ClosedBy::Local;
     }
-    let Inbox { control, messages } = inbox;
+    let Inbox { control, messages, .. } = inbox;
     let Peer { connection, notices } = peer;
     // Reading never waits for writing, nor writing for reading: two ends that both
     // wait till the other reads would wait for ever.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pigeonhub_proto::config::LogLevel;
 use pigeonhub_proto::control::{Answer, Command, ControlErrorCode};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -60,11 +61,12 @@ impl Desk {
     }
 
     fn log_level(&self, level: &str, seconds: Option<u64>) -> Result<Answer, Refusal> {
+        let refuse = |text| Refusal { code: ControlErrorCode::BadRequest, text };
+        let level: LogLevel = level.parse().map_err(|why| {
+            refuse(format!("log level '{level}': {why}; it is one of error, warn, info, debug or trace"))
+        })?;
         let for_long = seconds.map(|seconds| Duration::from_secs(seconds).min(LONGEST_LEVEL));
-        self.reloader
-            .log()
-            .set(level, for_long)
-            .map_err(|error| Refusal { code: ControlErrorCode::BadRequest, text: error.to_string() })?;
+        self.reloader.log().set(level.as_str(), for_long).map_err(|error| refuse(error.to_string()))?;
         Ok(Answer::Done(match for_long {
             Some(time) => format!(
                 "the log level is {level} for {}, then {} again",

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, PeerInfo, ProbeHop};
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, LinkInfo, PeerInfo, ProbeHop, Status};
 use pigeonhub_proto::hub::FindError;
 use pigeonhub_proto::id::Id;
-use pigeonhub_proto::io::Input;
+use pigeonhub_proto::io::{ConnId, Input};
 use pigeonhub_proto::time::{Now, Time};
 
 use super::Driver;
@@ -41,12 +41,15 @@ impl Driver {
     fn answer_at_once(&mut self, command: Command) -> Result<Answer, Refusal> {
         let now = self.clock.now();
         Ok(match command {
-            Command::Status => Answer::Status(Box::new(self.hub.status(now))),
+            Command::Status => {
+                let config_age = Some(self.configured_at.elapsed().as_secs());
+                Answer::Status(Box::new(Status { config_age, ..self.hub.status(now) }))
+            }
             Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
             Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
             Command::Peer { id } => Answer::Peers(self.peer(&id)?.1),
             Command::Networks => Answer::Networks(self.hub.networks()),
-            Command::Links => Answer::Links(self.hub.links(now)),
+            Command::Links => Answer::Links(self.links(now)),
             Command::Topology => Answer::Topology(self.hub.topology()),
             Command::Route { id } => {
                 let id = self.hub.find_id(&id)?;
@@ -77,6 +80,18 @@ impl Driver {
         let code = ControlErrorCode::Busy;
         metrics::render(snapshot)
             .map_err(|_| Refusal { code, text: String::from("the figures cannot be written") })
+    }
+
+    /// The hub's links, with what only the edge knows of them.
+    fn links(&self, now: Now) -> Vec<LinkInfo> {
+        let mut links = self.hub.links(now);
+        for link in &mut links {
+            if let Some(path) = self.connections.path(ConnId(link.conn)) {
+                link.local_address = Some(path.local.clone());
+                link.remote_address = Some(path.remote.clone());
+            }
+        }
+        links
     }
 
     /// The peer that a person means by `given`, in each of its networks.

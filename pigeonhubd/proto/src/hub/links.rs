@@ -43,6 +43,9 @@ pub(super) struct Link {
     pub(super) heard_at: Time,
     beat_at: Time,
     pub(super) rtt: Option<Duration>,
+    /// Bytes of messages.
+    pub(super) bytes_sent: u64,
+    pub(super) bytes_received: u64,
     /// Heartbeats in a row that told of other records than ours.
     pub(super) differing: u32,
     /// What the far end said before closing.
@@ -140,6 +143,8 @@ impl Hub {
             heard_at: now,
             beat_at: now,
             rtt: None,
+            bytes_sent: 0,
+            bytes_received: 0,
             differing: 0,
             bye: None,
             unwanted_since: None,
@@ -220,6 +225,7 @@ impl Hub {
         let bytes = encode(frame);
         let Some(link) = self.links.open.get_mut(&conn) else { return };
         for bytes in link.framing.split(&bytes) {
+            link.bytes_sent += bytes.len() as u64;
             self.outputs.push_back(Output::Binary { conn, bytes });
         }
     }
@@ -228,6 +234,7 @@ impl Hub {
         let now = self.now.mono;
         let Some(link) = self.links.open.get_mut(&conn) else { return };
         let hub = link.hub;
+        link.bytes_received += bytes.len() as u64;
         let frame = match link.framing.join(bytes) {
             Ok(frame) => frame,
             Err(error) => {

@@ -61,8 +61,8 @@ impl Hub {
             age: now.mono.since(link.opened_at).as_secs(),
             silence_ms: millis(now.mono.since(link.heard_at)),
             rtt_us: link.rtt.map(micros),
-            bytes_sent: 0,
-            bytes_received: 0,
+            bytes_sent: link.bytes_sent,
+            bytes_received: link.bytes_received,
             local_address: None,
             remote_address: None,
         });
