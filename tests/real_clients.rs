@@ -21,7 +21,8 @@ struct Hosts {
 
 impl Hosts {
     fn node(ground: &Ground) -> Self {
-        Self { hosts: vec![Clients::node(ground)] }
+        // Two processes: with fifteen clients in one, the client library's own ICE starves.
+        Self { hosts: vec![Clients::node(ground), Clients::node(ground)] }
     }
 
     fn mixed(ground: &Ground) -> Self {

@@ -155,6 +155,13 @@ impl Hub {
         self.streams.touched.insert(src);
     }
 
+    /// The message that is being handled is of no use here; its sender will know.
+    pub(super) fn refuse_last(&mut self, hub: Id) {
+        if let Some(with) = self.streams.by_hub.get_mut(&hub) {
+            with.stream.refuse_last(self.now.mono);
+        }
+    }
+
     /// Looks at streams that something happened to, and at those that are due.
     pub(super) fn run_streams(&mut self) {
         let now = self.now.mono;
@@ -179,6 +186,7 @@ impl Hub {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
                 stream::Event::Acked(token) => self.signal_acked(token),
+                stream::Event::Refused(token) => self.signal_refused(token),
             }
         }
         let now = self.now.mono;
@@ -223,9 +231,6 @@ impl Hub {
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
         match decode(payload) {
             Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
-            Ok(HubMessage::Undelivered { from, target, network }) => {
-                self.got_undelivered(from, target, &network)
-            }
             Ok(HubMessage::Subscribe { network, subscription }) => {
                 self.got_subscribe(hub, network.as_deref(), subscription)
             }

@@ -34,6 +34,8 @@ pub(crate) enum Joining {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     Crashes,
+    /// Ten hubs at one moment, and they stay away.
+    FewCrashes,
     PowerLoss,
     Drains,
     CutLinks,

@@ -220,6 +220,13 @@ impl World {
                 }
                 return 2 * span;
             }
+            Fault::FewCrashes => {
+                for host in self.some_hubs(hubs).into_iter().take(10) {
+                    self.hosts[host].abandoned = true;
+                    self.after(SEC, Action::Kill(host));
+                }
+                return 5 * SEC;
+            }
             Fault::CutLinks => {
                 for a in self.some_hubs(4) {
                     for b in self.some_hubs(2) {
