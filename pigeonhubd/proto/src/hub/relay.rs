@@ -193,7 +193,8 @@ impl Hub {
             .map(|claim| claim.home);
         let entry = self.directory.find(network, &signal.target.id);
         let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
-            return self.refuse_last(hub);
+            let (from, target, network) = (signal.from.id, signal.target, network.into());
+            return self.send_to_hub(hub, &HubMessage::Undelivered { from, target, network });
         };
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
         let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
@@ -204,11 +205,9 @@ impl Hub {
         }
     }
 
-    /// The signal reached its target's hub, but not its target.
-    pub(super) fn signal_refused(&mut self, token: Token) {
-        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
-            self.tell_undelivered(&sender, Undelivered::Left);
-        }
+    pub(super) fn got_undelivered(&mut self, from: Id, target: Spelled, network: &str) {
+        let sender = Sender { from, target, network: network.to_owned() };
+        self.tell_undelivered(&sender, Undelivered::Left);
     }
 
     pub(super) fn signal_acked(&mut self, token: Token) {

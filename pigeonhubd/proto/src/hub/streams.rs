@@ -1,7 +1,6 @@
 //! Messages between hubs that need not be neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,8 +12,6 @@ use crate::mesh::stream::{self, Frame, Stream, Token};
 use crate::time::Time;
 use crate::wire::mesh::{HubMessage, Routed, decode, encode};
 
-/// How long a message between hubs that is no client's signal may take.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Links that a message on the fallback path may cross.
 const FALLBACK_HOPS: u8 = 16;
 /// Neighbours that a message without a known path is given to.
@@ -56,13 +53,13 @@ impl Hub {
 
     /// Sends a message to another hub, wherever it is in the mesh.
     pub(super) fn send_to_hub(&mut self, hub: Id, message: &HubMessage<'_>) {
-        let deadline = self.now.mono + MESSAGE_TIMEOUT;
+        let deadline = self.message_deadline();
         // A full queue is followed by a reset when its head expires, after which both ends start anew.
         let _ = self.push_to_hub(hub, message, NO_TOKEN, deadline);
     }
 
     pub(super) fn send_encoded(&mut self, hub: Id, payload: Bytes) {
-        let deadline = self.now.mono + MESSAGE_TIMEOUT;
+        let deadline = self.message_deadline();
         let _ = self.push_encoded(hub, payload, NO_TOKEN, deadline);
     }
 
@@ -75,6 +72,12 @@ impl Hub {
     /// Whether a message that can wait should be sent to that hub now.
     pub(super) fn has_room_for(&self, hub: Id) -> bool {
         self.streams.by_hub.get(&hub).is_none_or(|with| with.stream.queued().0 < stream::WINDOW_MESSAGES)
+    }
+
+    /// One for all kinds: a stream is given up when its oldest message is
+    /// overdue, so none may have longer than the signals behind it.
+    fn message_deadline(&self) -> Time {
+        self.now.mono + self.settings.signal_timeout
     }
 
     pub(super) fn push_to_hub(
@@ -155,13 +158,6 @@ impl Hub {
         self.streams.touched.insert(src);
     }
 
-    /// The message that is being handled is of no use here; its sender will know.
-    pub(super) fn refuse_last(&mut self, hub: Id) {
-        if let Some(with) = self.streams.by_hub.get_mut(&hub) {
-            with.stream.refuse_last(self.now.mono);
-        }
-    }
-
     /// Looks at streams that something happened to, and at those that are due.
     pub(super) fn run_streams(&mut self) {
         let now = self.now.mono;
@@ -186,7 +182,6 @@ impl Hub {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
                 stream::Event::Acked(token) => self.signal_acked(token),
-                stream::Event::Refused(token) => self.signal_refused(token),
             }
         }
         let now = self.now.mono;
@@ -231,6 +226,9 @@ impl Hub {
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
         match decode(payload) {
             Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
+            Ok(HubMessage::Undelivered { from, target, network }) => {
+                self.got_undelivered(from, target, &network)
+            }
             Ok(HubMessage::Subscribe { network, subscription }) => {
                 self.got_subscribe(hub, network.as_deref(), subscription)
             }

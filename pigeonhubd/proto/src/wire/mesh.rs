@@ -138,6 +138,15 @@ pub enum HubMessage<'a> {
     /// A client's signal for a peer at the receiving hub.
     #[serde(borrow)]
     Signal(MeshSignal<'a>),
+    /// The signal could not be handed to its target.
+    Undelivered {
+        /// Who had sent it.
+        from: Id,
+        /// For whom it was, as its sender wrote it.
+        target: Spelled,
+        /// In which network.
+        network: Cow<'a, str>,
+    },
     /// Tell me the peers of this network (none: of all), now and as they change.
     Subscribe {
         /// The network.

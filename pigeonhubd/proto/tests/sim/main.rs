@@ -35,7 +35,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (5, "fast changes of the topology left far more data channels open than max_peers"),
     (7, "peers stayed known whose hub had restarted and left their network"),
     (8, "peers stayed known whose hub went out of reach after its stream was given up"),
-    (753, "word that a signal's target had left was lost with the stream that carried it"),
+    (753, "a signal waited behind a message that was given more time than signals are"),
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -44,21 +44,6 @@ pub struct Ack {
     pub upto: u64,
     /// Bit `i`: message `upto + 2 + i` is here and waits for an earlier one.
     pub held: u64,
-    /// Bit `i % 64` of word `i / 64`: message `upto - i` was delivered, but its
-    /// receiver had no use for it. Goes with every acknowledgement of it, so
-    /// its sender learns both or neither.
-    pub refused: [u64; REFUSED_WORDS],
-}
-
-/// Words that tell of a whole window of messages.
-pub(super) const REFUSED_WORDS: usize = super::WINDOW_MESSAGES.div_ceil(64);
-
-impl Ack {
-    /// Whether this message, which is not beyond `upto`, was refused.
-    pub(super) fn refuses(&self, seq: u64) -> bool {
-        let back = usize::try_from(self.upto.wrapping_sub(seq)).unwrap_or(usize::MAX);
-        self.refused.get(back / 64).is_some_and(|word| word >> (back % 64) & 1 == 1)
-    }
 }
 
 /// Whole, where serde would go byte by byte.

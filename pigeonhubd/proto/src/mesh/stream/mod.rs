@@ -70,8 +70,6 @@ pub enum Event {
     Missed,
     /// The far end's `Stream` delivered the message pushed with this token, and all before it.
     Acked(Token),
-    /// The same, but whoever took it there had no use for it: see [`Stream::refuse_last`].
-    Refused(Token),
 }
 
 /// Why a message was not taken.
@@ -255,19 +253,6 @@ impl Stream {
             self.events = VecDeque::new();
         }
         event
-    }
-
-    /// The last [`Event::Delivered`] that was polled is of no use here. Its
-    /// sender learns that with the acknowledgement: to be called before the
-    /// next [`Self::poll_transmit`].
-    pub fn refuse_last(&mut self, now: Time) {
-        let anew = |event: &Event| matches!(event, Event::Restarted | Event::Missed);
-        if self.events.iter().any(anew) {
-            // It was of the stream before, of which nothing is acknowledged any more.
-            return;
-        }
-        let later = self.events.iter().filter(|event| matches!(event, Event::Delivered(_))).count();
-        self.receiver.refuse(later, now);
     }
 
     /// When to call [`Self::handle_timeout`] and then [`Self::poll_transmit`];

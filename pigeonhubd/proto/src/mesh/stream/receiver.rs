@@ -1,11 +1,11 @@
 //! The receiving half: puts messages in order and says what came.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame::{Ack, Data, REFUSED_WORDS};
+use super::frame::{Ack, Data};
 use super::{Dropped, Event, HELD_BYTES, HELD_MESSAGES, MAX_PAYLOAD, WINDOW_MESSAGES};
 use crate::time::Time;
 
@@ -35,8 +35,6 @@ struct Incoming {
     held: BTreeMap<u64, Bytes>,
     /// Their bytes.
     held_bytes: usize,
-    /// Delivered messages of the last window that were refused.
-    refused: BTreeSet<u64>,
 }
 
 impl Receiver {
@@ -80,7 +78,6 @@ impl Receiver {
             next: 1,
             held: BTreeMap::new(),
             held_bytes: 0,
-            refused: BTreeSet::new(),
         }))
     }
 
@@ -102,26 +99,7 @@ impl Receiver {
         let (epoch, generation) = stream.name;
         let first = stream.next + 1;
         let held = stream.held.range(first..first + 64).fold(0, |bits, (seq, _)| bits | 1 << (seq - first));
-        let upto = stream.next - 1;
-        let mut refused = [0; REFUSED_WORDS];
-        for seq in &stream.refused {
-            let back = usize::try_from(upto - seq).unwrap_or(usize::MAX);
-            if let Some(word) = refused.get_mut(back / 64) {
-                *word |= 1 << (back % 64);
-            }
-        }
-        Some(Ack { epoch, generation, upto, held, refused })
-    }
-
-    /// The message delivered `back` messages before the latest is of no use.
-    pub(super) fn refuse(&mut self, back: usize, now: Time) {
-        let Some(stream) = self.stream.as_mut() else { return };
-        let latest = stream.next - 1;
-        let Some(seq) = latest.checked_sub(back as u64).filter(|seq| *seq > 0) else { return };
-        stream.refused.insert(seq);
-        // An older one was acknowledged long ago: the sender cannot be so far behind.
-        stream.refused = stream.refused.split_off(&latest.saturating_sub(WINDOW_MESSAGES as u64));
-        self.ack_at = self.ack_at.min(now);
+        Some(Ack { epoch, generation, upto: stream.next - 1, held })
     }
 
     /// When an acknowledgement must go out.

@@ -23,13 +23,7 @@ fn epoch(rng: &mut ChaCha8Rng, own: u64) -> u64 {
 
 fn any_ack(rng: &mut ChaCha8Rng, stream: &Stream) -> Ack {
     let upto = number(rng, stream.sender.floor());
-    Ack {
-        epoch: epoch(rng, A),
-        generation: stream.generation(),
-        upto,
-        held: rng.next_u64(),
-        refused: [0; REFUSED_WORDS],
-    }
+    Ack { epoch: epoch(rng, A), generation: stream.generation(), upto, held: rng.next_u64() }
 }
 
 fn any_frame(rng: &mut ChaCha8Rng, stream: &Stream, near: u64) -> Frame<'static> {

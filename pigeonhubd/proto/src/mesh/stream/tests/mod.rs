@@ -8,7 +8,6 @@ mod world;
 
 use std::time::Duration;
 
-use super::frame::REFUSED_WORDS;
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -108,7 +107,7 @@ fn a_message_goes_through_and_is_acknowledged() {
     assert_eq!(b.poll_transmit(START), None);
     assert_eq!(b.poll_timeout(), START + MS * 20);
     let ack = ack(&mut b, START + MS * 20);
-    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0, refused: [0; REFUSED_WORDS] });
+    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0 });
     a.handle_frame(&Frame::Ack(ack), START + MS * 40).unwrap();
     assert_eq!(events(&mut a), [Event::Acked(7)]);
     assert_eq!((a.poll_timeout(), b.poll_timeout()), (Time::NEVER, Time::NEVER));
@@ -123,13 +122,7 @@ fn a_frame_survives_its_encoding_and_costs_little() {
         generation: 3,
         floor: 500,
         seq: 501,
-        ack: Some(Ack {
-            epoch: 1_760_000_000_001,
-            generation: 2,
-            upto: 900,
-            held: 5,
-            refused: [0; REFUSED_WORDS],
-        }),
+        ack: Some(Ack { epoch: 1_760_000_000_001, generation: 2, upto: 900, held: 5 }),
         payload: &payload,
     });
     let bytes = encode(&frame);

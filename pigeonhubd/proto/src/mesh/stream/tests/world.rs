@@ -248,7 +248,6 @@ impl World {
             match event {
                 Event::Delivered(payload) => self.judge_delivered(at, &payload),
                 Event::Acked(token) => self.judge_acked(at, token),
-                Event::Refused(token) => panic!("nobody refused {token}"),
                 Event::Restarted => self.ends[at].restarted = true,
                 Event::Missed => {
                     assert!(self.forgetful, "nothing can be missed");
