@@ -21,6 +21,11 @@ use crate::wire::mesh::Bye;
 /// what each known hub adds to it: a look at a large mesh costs more.
 const SETTLE: Duration = Duration::from_millis(10);
 const SETTLE_PER_HUB: Duration = Duration::from_micros(500);
+/// From so many hubs on each adds in proportion to their number: there are
+/// also more changes to look at together.
+const LARGE: u32 = 125;
+/// The longest such time. What breaks next door is looked at without waiting.
+const MAX_SETTLE: Duration = Duration::from_secs(2);
 /// How long an unwanted link is kept, so that the topology can calm down.
 const UNWANTED: Duration = Duration::from_secs(3);
 /// How long it is kept while wanted ones are still missing.
@@ -72,7 +77,9 @@ impl Hub {
     }
 
     fn settle_pause(&self) -> Duration {
-        SETTLE + SETTLE_PER_HUB * u32::try_from(self.mesh.members.len()).unwrap_or(u32::MAX)
+        let hubs = u32::try_from(self.mesh.members.len()).unwrap_or(u32::MAX);
+        let each = SETTLE_PER_HUB.saturating_mul(hubs.max(LARGE)) / LARGE;
+        (SETTLE + each.saturating_mul(hubs)).min(MAX_SETTLE)
     }
 
     pub(super) fn is_reachable(&self, hub: &Id) -> bool {

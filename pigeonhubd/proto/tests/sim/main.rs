@@ -34,10 +34,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (3, "a candidate was used though the answer before it was lost with its stream"),
     (5, "fast changes of the topology left far more data channels open than max_peers"),
     (7, "peers stayed known whose hub had restarted and left their network"),
+    (8, "peers stayed known whose hub went out of reach after its stream was given up"),
     (27, "a channel hung until its time-out after a stream between its hubs started anew"),
     (602, "the same, when only one of the two ends knew"),
     (646, "clients of a large network were not told that a peer left which had moved before"),
-    (8, "peers stayed known whose hub went out of reach after its stream was given up"),
     (753, "a signal waited behind a message that was given more time than signals are"),
 ];
 
