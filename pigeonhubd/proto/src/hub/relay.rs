@@ -4,6 +4,8 @@
 //! is told. Told is also whoever sent one that was on its way when its
 //! target's hub went silent for good; that one may have arrived.
 
+mod refusals;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -61,6 +63,7 @@ pub(super) struct Relay {
     under_way: BTreeMap<Token, (Sender, Time)>,
     held: VecDeque<Held>,
     held_bytes: usize,
+    refusals: refusals::Refusals,
 }
 
 impl Relay {
@@ -157,6 +160,7 @@ impl Hub {
     }
 
     pub(super) fn tick_relay(&mut self) {
+        self.tick_refusals();
         let now = self.now.mono;
         self.release(|held| held.until <= now);
     }
@@ -194,7 +198,7 @@ impl Hub {
         let entry = self.directory.find(network, &signal.target.id);
         let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
             let (from, target, network) = (signal.from.id, signal.target, network.into());
-            return self.send_to_hub(hub, &HubMessage::Undelivered { from, target, network });
+            return self.refuse_signal(hub, &HubMessage::Undelivered { from, target, network });
         };
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
         let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
@@ -210,15 +214,18 @@ impl Hub {
         self.tell_undelivered(&sender, Undelivered::Left);
     }
 
-    pub(super) fn signal_acked(&mut self, token: Token) {
+    /// A message that was given a token arrived.
+    pub(super) fn message_acked(&mut self, token: Token) {
+        self.relay.refusals.acked(token);
         if let Some((_, sent_at)) = self.relay.under_way.remove(&token) {
             self.counters.signals.count(SignalOutcome::Acknowledged);
             self.counters.delivery.observe_time(self.now.mono.since(sent_at));
         }
     }
 
-    /// The stream that carried a signal was given up.
-    pub(super) fn signal_lost(&mut self, token: Token) {
+    /// The stream that carried a message with a token was given up.
+    pub(super) fn message_lost(&mut self, token: Token) {
+        self.relay.refusals.lost(token);
         if let Some((sender, _)) = self.relay.under_way.remove(&token) {
             self.tell_undelivered(&sender, Undelivered::Silent);
         }

@@ -76,7 +76,7 @@ impl Hub {
 
     /// One for all kinds: a stream is given up when its oldest message is
     /// overdue, so none may have longer than the signals behind it.
-    fn message_deadline(&self) -> Time {
+    pub(super) fn message_deadline(&self) -> Time {
         self.now.mono + self.settings.signal_timeout
     }
 
@@ -181,7 +181,7 @@ impl Hub {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
-                stream::Event::Acked(token) => self.signal_acked(token),
+                stream::Event::Acked(token) => self.message_acked(token),
             }
         }
         let now = self.now.mono;
@@ -299,7 +299,7 @@ impl Hub {
 
     fn stream_was_reset(&mut self, hub: Id, tokens: &[Token]) {
         for token in tokens {
-            self.signal_lost(*token);
+            self.message_lost(*token);
         }
         self.streams.touched.insert(hub);
         self.stream_lost(hub);
