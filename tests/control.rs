@@ -90,7 +90,7 @@ fn a_hub_that_is_told_to_end_leaves_no_socket_and_no_peer_behind() {
 }
 
 /// The exit status, and what it prints, of one command to that hub.
-fn steer(hub: &Hub, command: &[&str]) -> (i32, String, String) {
+pub(crate) fn steer(hub: &Hub, command: &[&str]) -> (i32, String, String) {
     let socket = hub.control_socket();
     let output = pigeonctl(&[&["--socket", socket.to_str().expect("a plain path")], command].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

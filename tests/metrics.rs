@@ -125,6 +125,13 @@ fn promtool_finds_nothing_to_complain_about() {
     let ground = Ground::new();
     let scene = Scene::new(&ground);
     let (_, text) = get(scene.monitoring, "/metrics", "").expect("an answer");
+    promtool_is_silent(&text);
+    let (status, text, _) = crate::control::steer(&scene.first, &["metrics"]);
+    assert_eq!(status, 0);
+    promtool_is_silent(&text);
+}
+
+fn promtool_is_silent(text: &str) {
     let mut promtool = Command::new("promtool");
     let promtool = promtool.args(["check", "metrics"]).stdin(Stdio::piped());
     let mut child = promtool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("promtool runs");

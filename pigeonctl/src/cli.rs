@@ -125,8 +125,12 @@ pub(crate) enum Ask {
         #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
     },
-    /// All figures, as OpenMetrics text
-    Metrics,
+    /// All figures, in Prometheus' text format
+    Metrics {
+        /// As OpenMetrics text, which also tells units
+        #[arg(long)]
+        openmetrics: bool,
+    },
     /// Wait for a state
     Wait {
         /// Until the mesh is ready

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 use pigeonhub_proto::control::{Answer, Command, ReloadReport};
+use pigeonhub_proto::exposition;
 use serde_json::json;
 
 use crate::call::{self, Call};
@@ -67,6 +68,15 @@ impl Front {
     }
 }
 
+/// The figures; in the format that every collector reads, if not asked for the other.
+fn metrics(front: &Front, openmetrics: bool) -> Result<(), Failure> {
+    let answer = match front.ask(Command::Metrics)? {
+        Answer::Metrics(text) if !openmetrics => Answer::Metrics(exposition::classic(&text)),
+        answer => answer,
+    };
+    front.print(&answer)
+}
+
 /// Does what the command line says.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { instance, socket, json, command } = cli;
@@ -98,7 +108,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             }
             front.show(Command::LogLevel { level, seconds })
         }
-        Ask::Metrics => front.show(Command::Metrics),
+        Ask::Metrics { openmetrics } => metrics(&front, openmetrics),
         Ask::Wait { timeout, .. } => flows::wait(&front, timeout),
         Ask::Doctor => doctor::run(&front),
         Ask::Completions { shell } => completions(&front, shell),
