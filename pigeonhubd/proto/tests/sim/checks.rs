@@ -238,10 +238,13 @@ impl World {
             if !client.retired && here.is_none_or(|s| s.announced.is_none_or(|at| self.now - at < 2 * SEC)) {
                 return Err(format!("client {number} is not back yet"));
             }
+            // A hub that lost its power holds nothing, though nobody told the client.
+            let held = |pipe: usize| self.pipes[pipe].ends.iter().all(|end| end.state == State::Open);
             let old = self.sessions.iter().enumerate().find(|(i, session)| {
                 session.client == number
                     && Some(*i) != client.session
-                    && session.pipe.is_some_and(|pipe| self.pipes[pipe].ends[0].state == State::Open)
+                    && self.hosts[session.host].up
+                    && session.pipe.is_some_and(held)
             });
             if let (Some((old, _)), false) = (old, client.retired) {
                 return Err(format!("client {number} was not cut off from its earlier session {old}"));
