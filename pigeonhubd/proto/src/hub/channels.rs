@@ -183,6 +183,7 @@ impl Hub {
                 }
             }
             ChannelStep::Abandon => self.give_up(conn, "the other hub gave up"),
+            ChannelStep::Restart => drop(self.restart(conn, "the other hub begins anew")),
             _ => {}
         }
     }
@@ -195,10 +196,7 @@ impl Hub {
             return self.send_to_hub(hub, &HubMessage::Channel { attempt: number, step });
         }
         if let Some(earlier) = self.channels.with(&hub) {
-            // The other end has begun anew.
-            self.channels.attempts.remove(&earlier);
-            self.counters.channels.count(ChannelOutcome::Restarted);
-            self.close(earlier, close::NORMAL, "A newer attempt");
+            self.restart(earlier, "the other hub begins anew");
         }
         let mut attempt = self.new_attempt(hub, number, false);
         attempt.their_nonce = Some(nonce);
@@ -275,13 +273,22 @@ impl Hub {
     }
 
     /// A description or candidate may be lost: a channel under way begins
-    /// anew, at once and without blame.
+    /// anew, at once and without blame. The other end may not know of the
+    /// loss, as when this one had its offer before the record of its new run.
     pub(super) fn attempt_lost(&mut self, hub: &Id) {
-        if let Some(conn) = self.channels.with(hub) {
-            self.channels.attempts.remove(&conn);
-            self.counters.channels.count(ChannelOutcome::Restarted);
-            self.close(conn, close::NORMAL, "the hubs' messages to each other start anew");
+        if let Some(conn) = self.channels.with(hub)
+            && let Some(number) = self.restart(conn, "the hubs' messages to each other start anew")
+        {
+            self.send_to_hub(*hub, &HubMessage::Channel { attempt: number, step: ChannelStep::Restart });
         }
+    }
+
+    /// Ends an attempt without blame; its number.
+    fn restart(&mut self, conn: ConnId, reason: &str) -> Option<u64> {
+        let attempt = self.channels.attempts.remove(&conn)?;
+        self.counters.channels.count(ChannelOutcome::Restarted);
+        self.close(conn, close::NORMAL, reason);
+        Some(attempt.number)
     }
 
     /// The edge says that a channel is over before it was a link.

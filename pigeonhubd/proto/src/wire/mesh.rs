@@ -254,6 +254,8 @@ pub enum ChannelStep<'a> {
     Candidate(Cow<'a, str>),
     /// The offer is turned down, or the attempt is over.
     Abandon,
+    /// Steps of the attempt may have been lost: a new one is to begin.
+    Restart,
 }
 
 /// A frame that is not in the format of this module.
