@@ -1,0 +1,153 @@
+//! Puts load on a hub, of whatever make, and prints what came of it: one JSON
+//! object on a line. See `compare` for what is made of that.
+
+mod cpu;
+mod crowd;
+mod signals;
+mod socket;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Puts load on a hub and prints what came of it")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+    /// Threads of this program.
+    #[arg(long, global = true, default_value_t = 2)]
+    threads: usize,
+    /// The hub's process, whose time and memory are looked at. Repeatable.
+    #[arg(long = "pid", global = true)]
+    pids: Vec<u32>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pairs of clients: how many signals a second, and at what cost.
+    Signals {
+        #[command(flatten)]
+        pairs: Pairs,
+        #[arg(long, default_value_t = 64)]
+        pairs_count: usize,
+        /// Signals of one pair that may be on their way.
+        #[arg(long, default_value_t = 32)]
+        in_flight: usize,
+        /// Seconds.
+        #[arg(long, default_value_t = 3.0)]
+        time: f64,
+    },
+    /// One pair: a signal there and one back, one at a time.
+    RoundTrips {
+        #[command(flatten)]
+        pairs: Pairs,
+        #[arg(long, default_value_t = 10_000)]
+        rounds: usize,
+    },
+    /// Many clients come, stay, and perhaps die.
+    Crowd {
+        #[command(flatten)]
+        clients: Clients,
+        /// Seconds of looking at the hub doing nothing.
+        #[arg(long, default_value_t = 0.0)]
+        idle: f64,
+        /// Half of them are killed.
+        #[arg(long)]
+        die: bool,
+    },
+    /// Those who are to die; `crowd` starts it.
+    #[command(hide = true)]
+    Hold {
+        #[command(flatten)]
+        clients: Clients,
+        #[arg(long)]
+        run: u32,
+    },
+}
+
+#[derive(Args)]
+struct Pairs {
+    /// Where the senders are: an address and port.
+    #[arg(long)]
+    hub: SocketAddr,
+    /// Where the receivers are, if elsewhere.
+    #[arg(long)]
+    other_hub: Option<SocketAddr>,
+    /// Bytes of a signal.
+    #[arg(long, default_value_t = 1200)]
+    size: usize,
+}
+
+#[derive(Args)]
+struct Clients {
+    #[arg(long)]
+    hub: SocketAddr,
+    #[arg(long, default_value_t = 1000)]
+    clients: usize,
+    /// Clients of one network.
+    #[arg(long, default_value_t = 10)]
+    network_size: usize,
+    /// Clients that connect at once.
+    #[arg(long, default_value_t = 128)]
+    at_once: usize,
+}
+
+impl Pairs {
+    fn plan(self, pairs: usize, in_flight: usize, time: f64, pids: Vec<u32>) -> signals::Plan {
+        signals::Plan {
+            senders_hub: self.hub,
+            receivers_hub: self.other_hub.unwrap_or(self.hub),
+            pairs,
+            in_flight,
+            size: self.size,
+            warm_up: Duration::from_millis(500),
+            time: Duration::from_secs_f64(time),
+            pids,
+        }
+    }
+}
+
+impl Clients {
+    fn plan(self, pids: Vec<u32>, run: u32) -> crowd::Plan {
+        crowd::Plan {
+            hub: self.hub,
+            clients: self.clients,
+            network_size: self.network_size.max(1),
+            at_once: self.at_once.max(1),
+            pids,
+            idle: Duration::ZERO,
+            die: false,
+            run,
+            step: 1,
+            from: 0,
+        }
+    }
+}
+
+fn main() -> std::io::Result<()> {
+    let Options { command, threads, pids } = Options::parse();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build()?;
+    let told = runtime.block_on(async {
+        match command {
+            Command::Signals { pairs, pairs_count, in_flight, time } => {
+                signals::run(pairs.plan(pairs_count, in_flight, time, pids)).await
+            }
+            Command::RoundTrips { pairs, rounds } => {
+                signals::round_trips(pairs.plan(1, 1, 0.0, pids), rounds).await
+            }
+            Command::Crowd { clients, idle, die } => {
+                let idle = Duration::from_secs_f64(idle);
+                crowd::run(crowd::Plan { idle, die, ..clients.plan(pids, std::process::id()) }).await
+            }
+            Command::Hold { clients, run } => {
+                let plan = crowd::Plan { step: 2, from: 1, ..clients.plan(pids, run) };
+                crowd::hold(plan).await.map(|()| serde_json::Value::Null)
+            }
+        }
+    })?;
+    println!("{told}");
+    Ok(())
+}
