@@ -4,12 +4,14 @@
 
 mod alone;
 mod bad_input;
+mod chaos;
 mod conformance;
 mod control;
 mod dependencies;
 mod differences;
 mod harness;
 mod metrics;
+mod networks;
 mod old_hub;
 mod real_clients;
 mod rogue_hubs;

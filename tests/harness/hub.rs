@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -12,7 +13,7 @@ use pigeonhub_proto::control::{Answer, Command as Ask, ControlRequest, ControlRe
 use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, PeerInfo};
 
 use super::process::Process;
-use super::{Ground, until, until_ok};
+use super::{Ground, Net, until, until_ok};
 
 /// Events by their names in the log, as far as tests look for them.
 const EVENTS: [&str; 14] = [
@@ -38,12 +39,15 @@ pub(crate) struct Plan {
     arguments: Vec<String>,
     config: String,
     home: Option<PathBuf>,
+    place: Option<(String, IpAddr)>,
 }
 
 /// A running hub; killed when dropped.
 pub(crate) struct Hub {
-    /// The port of 127.0.0.1 that it listens on.
+    /// The port that it listens on.
     pub(crate) port: u16,
+    /// The address that it listens on; loopback unless it has a host of its own.
+    pub(crate) address: IpAddr,
     process: Process,
     runtime: PathBuf,
 }
@@ -87,28 +91,55 @@ impl Plan {
         self
     }
 
+    /// On one of the hosts of `net`, at `address`.
+    pub(crate) fn on(mut self, net: &Net, host: usize, address: IpAddr) -> Self {
+        self.place = Some((net.namespace(host), address));
+        self
+    }
+
+    fn address(&self) -> IpAddr {
+        self.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |(_, address)| *address)
+    }
+
     /// The command that starts it on `port`.
     pub(crate) fn command(&self, ground: &Ground, port: u16) -> Command {
         let home = self.home.clone().unwrap_or_else(|| ground.folder().join("home"));
         fs::create_dir_all(&home).expect("a home");
-        let mut command = Command::new(daemon());
+        let mut command = Command::new(self.place.as_ref().map_or_else(daemon, |_| PathBuf::from("ip")));
+        if let Some((namespace, _)) = &self.place {
+            command.args(["netns", "exec", namespace]).arg(daemon());
+        }
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);
         // Not what may be configured on this machine.
         command.env("PIGEONHUBD_CONFIG_DIR", ground.folder().join("etc"));
-        command.current_dir(ground.folder()).args(["--host", "127.0.0.1", "--port", &port.to_string()]);
+        command.current_dir(ground.folder()).args([
+            "--host",
+            &self.address().to_string(),
+            "--port",
+            &port.to_string(),
+        ]);
         // Its port might be that of another test's hub.
         if !self.config.contains("[metrics]") {
             command.args(["--metrics-listen", "off"]);
         }
-        command.arg("--runtime-dir").arg(runtime(ground, port));
-        command.arg("--state-dir").arg(ground.folder().join(format!("state-{port}")));
+        command.arg("--runtime-dir").arg(self.runtime(ground, port));
+        command.arg("--state-dir").arg(ground.folder().join(format!("state-{}", self.name(port))));
         if !self.config.is_empty() {
-            let file = ground.folder().join(format!("{port}.toml"));
+            let file = ground.folder().join(format!("{}.toml", self.name(port)));
             fs::write(&file, &self.config).expect("a configuration file");
             command.arg("--config").arg(file);
         }
         command.args(&self.arguments);
         command
+    }
+
+    /// What tells it from others on the same ground.
+    fn name(&self, port: u16) -> String {
+        self.place.as_ref().map_or_else(|| port.to_string(), |(_, address)| format!("{address}-{port}"))
+    }
+
+    fn runtime(&self, ground: &Ground, port: u16) -> PathBuf {
+        ground.folder().join(format!("run-{}", self.name(port)))
     }
 
     /// Starts it on a free port and waits until it answers.
@@ -118,8 +149,8 @@ impl Plan {
 
     /// Starts it on `port` and waits until it answers.
     pub(crate) fn start_on(&self, ground: &Ground, port: u16) -> Hub {
-        let process = Process::start(&format!("hub {port}"), &mut self.command(ground, port));
-        let mut hub = Hub { port, process, runtime: runtime(ground, port) };
+        let process = Process::start(&format!("hub {}", self.name(port)), &mut self.command(ground, port));
+        let mut hub = Hub { port, address: self.address(), process, runtime: self.runtime(ground, port) };
         until("the hub answers on its control socket", || {
             assert!(hub.process.ended().is_none(), "hub {port} ended at its start");
             hub.try_status()
@@ -128,14 +159,10 @@ impl Plan {
     }
 }
 
-fn runtime(ground: &Ground, port: u16) -> PathBuf {
-    ground.folder().join(format!("run-{port}"))
-}
-
 impl Hub {
     /// Where clients and hubs find it.
     pub(crate) fn url(&self) -> String {
-        format!("ws://127.0.0.1:{}", self.port)
+        format!("ws://{}", SocketAddr::new(self.address, self.port))
     }
 
     /// Its process id.
@@ -231,6 +258,16 @@ impl Hub {
             let told = log.iter().any(|line| is_event(line, name) && line.contains(text));
             if told { Ok(()) } else { Err(format!("{log:#?}")) }
         });
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// How it ended, if it did.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
     }
 
     /// SIGKILL.

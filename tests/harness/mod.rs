@@ -2,8 +2,10 @@
 //! WebSockets as things that a test owns and that end with it.
 
 mod client;
+mod crowd;
 mod ground;
 mod hub;
+mod net;
 mod process;
 mod raw;
 mod rogue;
@@ -13,8 +15,10 @@ mod sockets;
 mod wait;
 
 pub(crate) use client::{Client, Clients, all_hear_all};
+pub(crate) use crowd::Crowd;
 pub(crate) use ground::Ground;
 pub(crate) use hub::{Hub, Plan, daemon};
+pub(crate) use net::Net;
 pub(crate) use process::Process;
 pub(crate) use raw::{Closed, Raw};
 pub(crate) use rogue::{Lair, Link, Rogue, greeted, say_hello};

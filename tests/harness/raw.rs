@@ -37,7 +37,7 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects with a query of its own making, `?peerId=…` for instance; the hub may close at once.
     pub(crate) fn open(hub: &Hub, path_and_query: &str) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", hub.port)).expect("the hub listens");
+        let stream = TcpStream::connect((hub.address, hub.port)).expect("the hub listens");
         stream.set_read_timeout(None).expect("a socket option");
         let url = format!("{}{path_and_query}", hub.url());
         let (socket, _) = tungstenite::client(url, stream).expect("the hub accepts the WebSocket");
@@ -126,6 +126,12 @@ impl Raw {
                 Err(error) => self.closed = Some(Closed::Broken(error.to_string())),
             }
         }
+    }
+
+    /// Takes out all that came by now.
+    pub(crate) fn take(&mut self) -> Vec<Value> {
+        self.read();
+        self.inbox.drain(..).collect()
     }
 
     /// Waits for a message and takes it out; the others stay.

