@@ -9,6 +9,7 @@ use std::thread;
 
 use hyper::header::HeaderValue;
 use pigeonhub_proto::io::ConnId;
+use pigeonhubd::admission::Admission;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::http::{Pages, Site};
 use pigeonhubd::listener::{self, Live};
@@ -60,6 +61,8 @@ fn site(edge: Edge) -> Site {
         hub_enabled: true,
         namespace: String::from("conformance"),
         max_message_size: MAX_MESSAGE,
+        tls: None,
+        admission: Admission::default(),
         pages: Pages::Public,
     }
 }

@@ -168,7 +168,7 @@ fn reload(front: &Front, dry_run: bool) -> Result<(), Failure> {
 
 /// What a reload did, in one line.
 fn reloaded(report: &ReloadReport, dry_run: bool) -> String {
-    let keys = report.changed.len() + usize::from(report.mesh_key_changed);
+    let keys = report.changed.len() + report.files_changed.len() + usize::from(report.mesh_key_changed);
     let waiting = report.changed.iter().filter(|change| change.needs_restart).count();
     let verb = if dry_run { "would change" } else { "changed" };
     match (keys, waiting) {

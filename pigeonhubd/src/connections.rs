@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pigeonhub_proto::config::Host;
 use pigeonhub_proto::io::{ConnId, Output};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -54,8 +55,14 @@ impl Connections {
     }
 
     /// Dials and channels from now on are of this kind; those that are open stay as they are.
-    pub fn reconfigure(&mut self, max_message_size: usize, channels: ChannelConfig) {
+    pub fn reconfigure(
+        &mut self,
+        max_message_size: usize,
+        roots: Option<Arc<ClientConfig>>,
+        channels: ChannelConfig,
+    ) {
         self.dialler.set_max_message_size(max_message_size);
+        self.dialler.set_roots(roots);
         self.channels = channels;
     }
 

@@ -16,9 +16,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use crate::admission::Admission;
 use crate::channel::{ChannelConfig, IceServer};
 use crate::connections::{CHANNEL_QUEUE, Connections};
 use crate::control::{self, ControlError, Desk};
+use crate::credentials::{CredentialError, Credentials};
 use crate::dial::Dialler;
 use crate::driver::{Clock, Driver, Inlets};
 use crate::edge::Edge;
@@ -52,6 +54,9 @@ pub enum DaemonError {
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A certificate, key or token file that cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// No control socket.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -73,7 +78,7 @@ impl DaemonError {
     /// What to exit with: [`EX_CONFIG`] if the configuration is to blame, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Key(KeyError::Named { .. }) => EX_CONFIG,
+            Self::Key(KeyError::Named { .. }) | Self::Credentials(_) => EX_CONFIG,
             _ => 1,
         }
     }
@@ -116,7 +121,8 @@ impl Daemon {
     /// As [`Self::start`], with what it was handed over.
     pub fn start_from(config: &Config, around: &Surroundings, origin: Origin) -> Result<Self, DaemonError> {
         let Origin { inherited, service, log, load } = origin;
-        // First of all: that the port is taken says more than that its state folder is.
+        let credentials = Credentials::load(config)?;
+        // First of all that may be taken: that the port is taken says more than that its state folder is.
         let addresses = config.listen.host.addresses();
         let listening = listener::bind_or_take(&addresses, config.listen.port, inherited)?;
         let state = StateDir::open(paths::state_dir(config, around))?;
@@ -138,7 +144,7 @@ impl Daemon {
         let config = Arc::new(config.clone());
         let (edge, intake) = Edge::new();
         let (stop, stopping) = watch::channel(false);
-        let (live_sender, live) = watch::channel(live(&config, &edge));
+        let (live_sender, live) = watch::channel(live(&config, &credentials, &edge));
         let (changes, change_intake) = mpsc::channel(CHANGE_QUEUE);
         let outlets = Outlets { changes, live: live_sender, log, service: Arc::clone(&service) };
         let load = load.unwrap_or_else(|| {
@@ -146,13 +152,15 @@ impl Daemon {
             Arc::new(move || Ok(Config::clone(&config)))
         });
         let (running, again) = (Arc::clone(&config), edge.clone());
-        let reloader = Arc::new(Reloader::new(load, around.clone(), running, mesh_key, again, outlets));
+        let secrets = (mesh_key, credentials.clone());
+        let reloader = Arc::new(Reloader::new(load, around.clone(), running, secrets, again, outlets));
         let events = Arc::new(Events::default());
         let desk = Desk::new(edge.clone(), Arc::clone(&events), Arc::clone(&reloader));
 
-        let monitor_site = site(&config, edge.clone());
+        let monitor_site = site(&config, &Credentials::default(), edge.clone());
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
-        let dialler = Dialler::new(edge, config.listen.max_message_size);
+        let mut dialler = Dialler::new(edge, config.listen.max_message_size);
+        dialler.set_roots(credentials.client.clone());
         let connections = Connections::new(dialler, config.listen.host, channels(&config), channel_events);
         let inlets =
             Inlets { intake, channel_events: channel_intake, changes: change_intake, stop: stopping.clone() };
@@ -190,9 +198,13 @@ impl Daemon {
         Arc::clone(&self.reloader)
     }
 
-    /// Waits for a fault: a hub does not end by itself.
+    /// Waits for a fault: a hub does not end by itself, nor does any part of it.
     async fn fault(&mut self) {
-        let _ = (&mut self.driver).await;
+        let _ = tokio::select! {
+            ended = &mut self.driver => ended,
+            ended = &mut self.listener => ended,
+            ended = &mut self.control => ended,
+        };
     }
 
     /// Leaves: accepts nobody any more, tells everyone, closes everything, and
@@ -268,8 +280,11 @@ fn keep(listening: Listening, service: &Service) -> Vec<TcpListener> {
 }
 
 /// What a configuration means to connections that are accepted.
-pub(crate) fn live(config: &Config, edge: &Edge) -> Live {
-    Live { site: Arc::new(site(config, edge.clone())), max_connections: config.listen.max_connections }
+pub(crate) fn live(config: &Config, credentials: &Credentials, edge: &Edge) -> Live {
+    Live {
+        site: Arc::new(site(config, credentials, edge.clone())),
+        max_connections: config.listen.max_connections,
+    }
 }
 
 /// When a hub with that configuration counts as started.
@@ -280,7 +295,7 @@ pub(crate) fn start_rule(config: &Config) -> StartRule {
     StartRule { bootstraps, wait: config.mesh.ready_when_alone == WhenAlone::Wait }
 }
 
-pub(crate) fn site(config: &Config, edge: Edge) -> Site {
+pub(crate) fn site(config: &Config, credentials: &Credentials, edge: Edge) -> Site {
     let cors_origin = HeaderValue::from_str(&config.listen.cors_origin);
     Site {
         edge,
@@ -289,6 +304,8 @@ pub(crate) fn site(config: &Config, edge: Edge) -> Site {
         namespace: config.mesh.namespace.clone(),
         max_message_size: config.listen.max_message_size,
         pages: if config.metrics.public { Pages::PublicWithMetrics } else { Pages::Public },
+        tls: credentials.server.clone(),
+        admission: Admission::new(config, credentials.tokens.clone()),
     }
 }
 

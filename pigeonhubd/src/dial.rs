@@ -23,6 +23,7 @@ use crate::outbox::Outbox;
 use crate::session::{self, Session};
 use crate::stream::Counted;
 use crate::tally::EdgeCounters;
+use crate::tls::client_with;
 
 /// Dials at once; further ones wait.
 pub const MAX_DIALS: usize = 64;
@@ -73,7 +74,9 @@ pub struct Dialler {
     edge: Edge,
     max_message_size: usize,
     places: Arc<Semaphore>,
-    // Read from disk when the first `wss:` URL is dialled.
+    // As configured.
+    roots: Option<Arc<ClientConfig>>,
+    // Else the system's, read from disk when the first `wss:` URL is dialled.
     tls: Arc<OnceCell<Arc<ClientConfig>>>,
 }
 
@@ -81,12 +84,17 @@ impl Dialler {
     /// A dialler whose sessions take messages up to `max_message_size` bytes.
     pub fn new(edge: Edge, max_message_size: usize) -> Self {
         let places = Arc::new(Semaphore::new(MAX_DIALS));
-        Self { edge, max_message_size, places, tls: Arc::default() }
+        Self { edge, max_message_size, places, roots: None, tls: Arc::default() }
     }
 
     /// Sessions from now on take messages up to that many bytes.
     pub fn set_max_message_size(&mut self, bytes: usize) {
         self.max_message_size = bytes;
+    }
+
+    /// Other hubs are checked with these roots from now on; with none, with the system's.
+    pub fn set_roots(&mut self, roots: Option<Arc<ClientConfig>>) {
+        self.roots = roots;
     }
 
     /// What the edge counts.
@@ -151,6 +159,9 @@ impl Dialler {
 
     /// TLS with the certificates that this machine trusts.
     async fn tls(&self) -> Result<Arc<ClientConfig>, DialError> {
+        if let Some(roots) = &self.roots {
+            return Ok(Arc::clone(roots));
+        }
         self.tls
             .get_or_try_init(|| async {
                 tokio::task::spawn_blocking(client_config)
@@ -201,14 +212,8 @@ fn client_config() -> Result<Arc<ClientConfig>, DialError> {
     let found = rustls_native_certs::load_native_certs();
     let (added, _) = roots.add_parsable_certificates(found.certs);
     if added == 0 {
-        let none = "this machine trusts no certificate authority; install the package ca-certificates";
+        let none = "this machine trusts no certificate authority; install the package ca-certificates, or set tls.ca";
         return Err(DialError::Tls(String::from(none)));
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| DialError::Tls(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
+    client_with(roots).map_err(|error| DialError::Tls(error.to_string()))
 }

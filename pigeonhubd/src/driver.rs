@@ -3,6 +3,7 @@
 mod questions;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pigeonhub_proto::control::Answer;
@@ -12,6 +13,7 @@ use pigeonhub_proto::io::{Input, Output};
 use pigeonhub_proto::mesh::identity::MeshKey;
 use pigeonhub_proto::settings::Settings;
 use pigeonhub_proto::time::{Now, Time};
+use rustls::ClientConfig;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -75,6 +77,8 @@ pub struct Change {
     pub key: MeshKey,
     /// For data channels.
     pub channels: ChannelConfig,
+    /// What dialled hubs are checked with; none for the system's roots.
+    pub roots: Option<Arc<ClientConfig>>,
     /// The largest message that a dialled WebSocket takes, in bytes.
     pub max_message_size: usize,
     /// Time over which clients are told to leave.
@@ -201,7 +205,7 @@ impl Driver {
     /// A new configuration, checked. It cannot fail.
     fn change(&mut self, change: Change) {
         self.hub.reconfigure(change.settings, change.key, self.clock.now());
-        self.connections.reconfigure(change.max_message_size, change.channels);
+        self.connections.reconfigure(change.max_message_size, change.roots, change.channels);
         self.supervisor.set_rule(change.rule);
         self.drain_timeout = change.drain_timeout;
         self.configured_at = Instant::now();

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::outbox::Outbox;
+use crate::per_address::Addresses;
 use crate::tally::EdgeCounters;
 
 /// Events that may wait for the driver. When it is full, whoever has one more
@@ -108,6 +109,7 @@ pub struct Edge {
     queries: mpsc::Sender<Query>,
     budget: Arc<Semaphore>,
     accepted: Arc<AtomicU64>,
+    addresses: Arc<Addresses>,
     counters: Arc<EdgeCounters>,
 }
 
@@ -126,13 +128,19 @@ impl Edge {
         let (events, event_intake) = mpsc::channel(EVENT_QUEUE);
         let (queries, query_intake) = mpsc::channel(QUERY_QUEUE);
         let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
-        let edge = Self { events, queries, budget, accepted: Arc::default(), counters: Arc::default() };
+        let (accepted, addresses, counters) = (Arc::default(), Arc::default(), Arc::default());
+        let edge = Self { events, queries, budget, accepted, addresses, counters };
         (edge, Intake { events: event_intake, queries: query_intake })
     }
 
     /// What is counted here for monitoring; anyone may.
     pub fn counters(&self) -> &Arc<EdgeCounters> {
         &self.counters
+    }
+
+    /// Who is connected, by address.
+    pub fn addresses(&self) -> &Arc<Addresses> {
+        &self.addresses
     }
 
     /// A number for an accepted connection: odd, never the same twice.

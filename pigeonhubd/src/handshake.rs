@@ -6,9 +6,10 @@ use hyper::header::{
 };
 use hyper::{Method, StatusCode, Version, http};
 use pigeonhub_proto::io::Request;
-use std::net::IpAddr;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::form_urlencoded;
+
+use crate::admission::Caller;
 
 /// The longest `peerId` passed on, in bytes: enough for floor 1 to see that it is none.
 const MAX_PEER_ID: usize = 256;
@@ -78,7 +79,7 @@ pub fn accept(parts: &http::request::Parts) -> Result<[(HeaderName, HeaderValue)
 }
 
 /// What floor 1 wants to know of the request.
-pub fn request(parts: &http::request::Parts, remote: IpAddr) -> Request {
+pub fn request(parts: &http::request::Parts, caller: Caller) -> Request {
     let mut peer_id = None;
     let mut mesh = false;
     for (key, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
@@ -93,7 +94,7 @@ pub fn request(parts: &http::request::Parts, remote: IpAddr) -> Request {
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.filter(|host| host.parse::<http::uri::Authority>().is_ok()).map(str::to_owned);
-    Request { peer_id, mesh, remote: remote.to_canonical(), host }
+    Request { peer_id, mesh, remote: caller.address, via_proxy: caller.via_proxy, host }
 }
 
 /// Whether a comma-separated header has a token, in any letter case.
@@ -110,7 +111,7 @@ fn is_key(key: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
+    use std::net::Ipv4Addr;
 
     use super::*;
 
@@ -148,10 +149,10 @@ mod tests {
 
     #[test]
     fn the_query_is_decoded() {
-        let remote = IpAddr::from(Ipv6Addr::from_bits(0xffff_7f00_0001));
-        let request = request(&parts(|b| b.header("host", "hub.example:3000")), remote);
+        let caller = Caller { address: Ipv4Addr::LOCALHOST.into(), via_proxy: true };
+        let request = request(&parts(|b| b.header("host", "hub.example:3000")), caller);
         assert_eq!(request.peer_id.as_deref(), Some("abc"));
-        assert!(request.mesh);
+        assert!(request.mesh && request.via_proxy);
         assert_eq!(request.host.as_deref(), Some("hub.example:3000"));
         assert_eq!(request.remote.to_string(), "127.0.0.1");
     }

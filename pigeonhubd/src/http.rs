@@ -1,8 +1,11 @@
 //! The HTTP side of the port: a few pages, and the door to the WebSockets.
 
+mod door;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, SEC_WEBSOCKET_VERSION,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
 };
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,19 +22,23 @@ use hyper::{Method, Response, StatusCode, http};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pigeonhub_proto::control::{Answer, Command, HubInfo, Status};
 use pigeonhub_proto::io::Request;
+use rustls::ServerConfig;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+use crate::admission::Admission;
 use crate::edge::{Edge, EdgeEvent};
 use crate::handshake;
+use crate::listener::Handshake;
 use crate::monitor;
 use crate::outbox::Outbox;
 use crate::process::Process;
-use crate::session::{self, Session};
-use crate::stream::{Counted, linger};
+use crate::session::{self, Limit, Session};
+use crate::stream::{Counted, Written, linger};
 
 /// The request line and headers together, in bytes; more is answered with 431.
 const MAX_HEADERS: usize = 16 * 1024;
@@ -57,6 +64,10 @@ pub struct Site {
     pub max_message_size: usize,
     /// Which pages there are.
     pub pages: Pages,
+    /// The certificate; without one the port speaks plain HTTP.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Who may open a WebSocket.
+    pub admission: Admission,
 }
 
 /// Which pages a port has. `/health`, `/livez` and `/readyz` are on every one.
@@ -73,33 +84,61 @@ pub enum Pages {
 
 pub(crate) type Body = Full<Bytes>;
 
-/// Serves one TCP connection to its end: HTTP, and then perhaps a session.
-/// `upgraded` is dropped when it is no longer plain HTTP.
-pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, upgraded: impl Send) {
-    // Boxed, so that a session, which may last for days, does not keep HTTP's buffers.
-    let Some((tcp, sent_early, request)) = Box::pin(pages(tcp, remote, Arc::clone(&site))).await else {
-        return;
+/// Serves one TCP connection to its end: TLS if the port speaks it, HTTP, and
+/// then perhaps a session. `handshake` is over when it is one, and ends it if it is cut before.
+pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, handshake: Handshake) {
+    let Some(tls) = site.tls.clone() else {
+        return speak(Counted::new(tcp), remote, site, handshake).await;
     };
-    drop(upgraded);
+    // Boxed, so that sessions without TLS do not keep room for it.
+    Box::pin(async move {
+        if let Some(stream) = door::secure(tcp, tls, &site, &handshake).await {
+            speak(stream, remote, site, handshake).await;
+        }
+    })
+    .await;
+}
+
+async fn speak<S>(stream: S, remote: IpAddr, site: Arc<Site>, handshake: Handshake)
+where
+    S: AsyncRead + AsyncWrite + Written + Unpin + Send,
+{
+    // Boxed, so that a session, which may last for days, does not keep HTTP's buffers.
+    let pages = Box::pin(pages(stream, remote, Arc::clone(&site), &handshake));
+    let Some((stream, sent_early, request)) = pages.await else { return };
+    drop(handshake);
     let (edge, max_message_size) = (site.edge.clone(), site.max_message_size);
+    let config = Some(session::config(max_message_size));
+    let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
+    let place = match door::enter(&site, &request) {
+        Ok(place) => place,
+        Err(too_many) => return session::turn_away(ws, &too_many.to_string()).await,
+    };
+    let limit = place.map(|place| Limit::new(place, request.mesh && site.hub_enabled));
     drop(site);
     let (conn, outbox) = (edge.next_accepted(), Arc::new(Outbox::new()));
-    let config = Some(session::config(max_message_size));
-    let stream = Counted::new(tcp);
-    let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
     if !edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
         // The hub stopped just now: a close in order tells the client to come again.
         outbox.close(1001, String::from("This hub is shutting down"));
     }
-    Session::new(conn, ws, outbox, edge, false).run().await;
+    Session::new(conn, ws, outbox, edge, false).with_limit(limit).run().await;
 }
 
 /// Answers requests until the connection ends, or is accepted as a WebSocket:
-/// then the socket, what was sent on it behind the request, and the request.
-async fn pages(tcp: TcpStream, remote: IpAddr, site: Arc<Site>) -> Option<(TcpStream, Vec<u8>, Request)> {
-    let wanted = Mutex::new(None);
+/// then the stream, what was sent on it behind the request, and the request.
+async fn pages<S>(
+    stream: S,
+    remote: IpAddr,
+    site: Arc<Site>,
+    handshake: &Handshake,
+) -> Option<(S, Vec<u8>, Request)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (wanted, answered) = (Mutex::new(None), AtomicBool::new(false));
     let service = service_fn(|request: http::Request<Incoming>| {
         let (site, wanted) = (&site, &wanted);
+        answered.store(true, Ordering::Relaxed);
         Box::pin(async move { Ok::<_, Infallible>(answer(request, remote, site, wanted).await) })
     });
     let mut connection = http1::Builder::new()
@@ -107,17 +146,28 @@ async fn pages(tcp: TcpStream, remote: IpAddr, site: Arc<Site>) -> Option<(TcpSt
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(MAX_HEADERS)
         .max_buf_size(MAX_HEADERS)
-        .serve_connection(TokioIo::new(tcp), service);
-    let over = poll_fn(|cx| connection.poll_without_shutdown(cx));
+        .serve_connection(TokioIo::new(stream), service);
+    let refusals = &site.edge.counters().refusals;
+    let over = timeout(HTTP_TIMEOUT, poll_fn(|cx| connection.poll_without_shutdown(cx)));
+    let over = tokio::select! {
+        over = over => over,
+        () = handshake.cut() => {
+            refusals.crowded.one();
+            return None;
+        }
+    };
     // However it went: what was to be answered was answered.
-    let _ = timeout(HTTP_TIMEOUT, over).await;
+    let slow = over.is_err() || over.is_ok_and(|over| over.is_err_and(|error| error.is_timeout()));
+    if slow && !answered.load(Ordering::Relaxed) {
+        refusals.slow.one();
+    }
     let parts = connection.into_parts();
-    let mut tcp = parts.io.into_inner();
+    let mut stream = parts.io.into_inner();
     let request = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
     if request.is_none() {
-        linger(&mut tcp, Instant::now() + session::CLOSE_WAIT).await;
+        linger(&mut stream, Instant::now() + session::CLOSE_WAIT).await;
     }
-    Some((tcp, parts.read_buf.to_vec(), request?))
+    Some((stream, parts.read_buf.to_vec(), request?))
 }
 
 async fn answer(
@@ -129,7 +179,7 @@ async fn answer(
     let (parts, _) = request.into_parts();
     site.edge.counters().requests.one();
     let mut response = if handshake::wanted(&parts.headers) && site.pages != Pages::Monitoring {
-        upgrade(&parts, remote, wanted)
+        door::upgrade(&parts, remote, site, wanted)
     } else {
         match parts.method {
             Method::OPTIONS => Response::default(),
@@ -147,26 +197,6 @@ async fn answer(
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
     response
-}
-
-fn upgrade(parts: &http::request::Parts, remote: IpAddr, wanted: &Mutex<Option<Request>>) -> Response<Body> {
-    match handshake::accept(parts) {
-        Ok(headers) => {
-            let request = handshake::request(parts, remote);
-            *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
-            let mut response = Response::default();
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            response.headers_mut().extend(headers);
-            response
-        }
-        Err(refusal) => {
-            let mut response = text(refusal.status(), &refusal.to_string());
-            if refusal.status() == StatusCode::UPGRADE_REQUIRED {
-                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            response
-        }
-    }
 }
 
 async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {

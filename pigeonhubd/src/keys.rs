@@ -48,11 +48,13 @@ pub enum KeyError {
         /// What would be right.
         cure: String,
     },
-    /// The file that `mesh.key_file` names cannot be used.
-    #[error("{origin}: mesh.key_file: {source}")]
+    /// The file that the configuration names cannot be used.
+    #[error("{origin}: {key}: {source}")]
     Named {
         /// Where it is named.
         origin: String,
+        /// By which key.
+        key: &'static str,
         /// What is wrong with it.
         source: Box<KeyError>,
     },
@@ -78,9 +80,10 @@ pub fn hub_key(state: &StateDir) -> Result<HubKey, KeyError> {
 /// service's own, made if there is none.
 pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyError> {
     if let Some(path) = &config.mesh.key_file {
-        let origin = config.origin("mesh.key_file").to_string();
-        let key = read(path).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
-        return key.map_err(|source| KeyError::Named { origin, source: Box::new(source) });
+        let (key, origin) = ("mesh.key_file", config.origin("mesh.key_file").to_string());
+        let read =
+            read(path, LARGEST_KEY).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
+        return read.map_err(|source| KeyError::Named { origin, key, source: Box::new(source) });
     }
     let path = rules::mesh_key(config.listen.port, around);
     let cure = "delete it, a new one is made, then restart the hubs that share it: should be at least";
@@ -104,18 +107,18 @@ fn mesh_key_from(path: &Path, bytes: &[u8], cure: &str) -> Result<MeshKey, KeyEr
 }
 
 fn load_or_make(path: &Path) -> Result<Vec<u8>, KeyError> {
-    match read(path) {
+    match read(path, LARGEST_KEY) {
         Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             make(path)?;
             // Of several hubs that start at once, one made the file; all take that one.
-            read(path)
+            read(path, LARGEST_KEY)
         }
         read => read,
     }
 }
 
-/// Reads a secret that not everyone can read.
-fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
+/// Reads a secret of at most `largest` bytes that not everyone can read.
+pub(crate) fn read(path: &Path, largest: u64) -> Result<Vec<u8>, KeyError> {
     let io = |source| KeyError::Io { path: path.to_owned(), done: "read", source };
     let unfit = |found: String, cure: String| Err(KeyError::Unfit { path: path.to_owned(), found, cure });
     // Opening a pipe would wait for a writer; the flag does nothing to a file.
@@ -130,9 +133,9 @@ fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
         return unfit(found, format!("right would be: chmod 600 '{}'", path.display()));
     }
     let mut bytes = Vec::new();
-    file.take(LARGEST_KEY + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() as u64 > LARGEST_KEY {
-        return unfit(String::from("too large for a key"), format!("should be at most {LARGEST_KEY} bytes"));
+    file.take(largest + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > largest {
+        return unfit(String::from("too large"), format!("should be at most {largest} bytes"));
     }
     Ok(bytes)
 }

@@ -15,10 +15,13 @@
 //! | [`outbox`] | what waits to be sent on one WebSocket |
 //! | [`listener`] | listening sockets, a task for each connection |
 //! | [`http`], [`handshake`] | pages, and the door to the WebSockets |
+//! | [`admission`], [`per_address`], [`tokens`] | who may come in, and how often |
+//! | [`tls`], [`credentials`] | certificates, and the files that are read again |
 //! | [`session`], [`stream`] | one WebSocket, accepted or dialled |
 //! | [`dial`] | WebSockets that this hub opens |
 //! | [`channel`] | WebRTC data channels |
 //! | [`control`] | the control socket |
+//! | [`panics`] | faults of this program: logged and counted |
 //! | [`logging`], [`journal`] | lines on standard error, or entries of the journal |
 //! | [`event_log`], [`events`] | what happens: written, kept and followed |
 //! | [`service`], [`notify`], [`inherit`] | this process as a service of systemd |
@@ -28,9 +31,11 @@
 //! | [`monitor`] | where they are answered over HTTP |
 //! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
 
+pub mod admission;
 pub mod channel;
 pub mod connections;
 pub mod control;
+pub mod credentials;
 pub mod daemon;
 pub mod dial;
 pub mod driver;
@@ -49,7 +54,9 @@ pub mod monitor;
 pub mod notify;
 pub mod options;
 pub mod outbox;
+pub mod panics;
 pub mod paths;
+pub mod per_address;
 pub mod process;
 pub mod reload;
 pub mod service;
@@ -58,3 +65,5 @@ pub mod stream;
 pub mod tally;
 #[cfg(test)]
 mod test_dir;
+pub mod tls;
+pub mod tokens;

@@ -1,6 +1,7 @@
 //! The listening sockets, and a task for each connection that they accept.
 
 mod handed;
+mod handshakes;
 mod places;
 
 use std::io;
@@ -10,15 +11,18 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use self::handed::{Listening, bind_or_take};
+pub use self::handshakes::Handshake;
+use self::handshakes::Handshakes;
 use self::places::{Place, Places};
 
 use crate::http::{self, Site};
 
-/// Connections that may be plain HTTP at once. Further ones wait to be accepted.
+/// Connections that may be on their way to being sessions at once. For a
+/// further one the oldest is cut off.
 pub const MAX_HANDSHAKES: usize = 1024;
 
 /// Connections above `max_connections` that are let in to be told so in
@@ -127,18 +131,23 @@ pub struct Live {
 /// Accepts until `stop` turns true (or its sender is dropped), then waits for
 /// the connections to end. Dropping this future ends them at once.
 pub async fn serve(listeners: Vec<TcpListener>, live: watch::Receiver<Live>, stop: watch::Receiver<bool>) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    let handshakes = Handshakes::default();
     let places = Places::default();
     let mut loops = JoinSet::new();
     for listener in listeners {
-        let gate = Gate { handshakes: Arc::clone(&handshakes), places: places.clone() };
+        let gate = Gate { handshakes: handshakes.clone(), places: places.clone() };
         loops.spawn(accept(listener, live.clone(), gate, stop.clone()));
     }
-    while loops.join_next().await.is_some() {}
+    while let Some(ended) = loops.join_next().await {
+        // A hub that hears nobody any more has to say so.
+        if let Some(fault) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+            std::panic::resume_unwind(fault);
+        }
+    }
 }
 
 struct Gate {
-    handshakes: Arc<Semaphore>,
+    handshakes: Handshakes,
     places: Places,
 }
 
@@ -152,12 +161,8 @@ async fn accept(
     let mut short = false;
     loop {
         while tasks.try_join_next().is_some() {}
-        let next = async {
-            let handshake = Arc::clone(&gate.handshakes).acquire_owned().await.ok();
-            (handshake, listener.accept().await)
-        };
-        let (handshake, accepted) = tokio::select! {
-            next = next => next,
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
@@ -168,6 +173,7 @@ async fn accept(
                 let Live { site, max_connections } = live.borrow().clone();
                 match gate.places.take(max_connections.saturating_add(SPARE_CONNECTIONS)) {
                     Some(place) => {
+                        let handshake = gate.handshakes.begin(MAX_HANDSHAKES);
                         tasks.spawn(connection(tcp, remote, site, handshake, place));
                     }
                     None => {
@@ -194,7 +200,7 @@ async fn connection(
     tcp: TcpStream,
     remote: SocketAddr,
     site: Arc<Site>,
-    handshake: Option<OwnedSemaphorePermit>,
+    handshake: Handshake,
     _place: Place,
 ) {
     http::serve(tcp, remote.ip(), site, handshake).await;

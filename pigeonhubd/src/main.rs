@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pigeonhubd::daemon::{self, Origin};
 use pigeonhubd::inherit::Inherited;
 use pigeonhubd::service::Service;
-use pigeonhubd::{logging, options, paths};
+use pigeonhubd::{logging, options, panics, paths};
 
 fn env(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             return ExitCode::from(options::EX_CONFIG);
         }
     };
+    panics::install();
     if let Err(error) = daemon::raise_file_limit() {
         tracing::warn!("the limit of open files stays as it is: {error}");
     }

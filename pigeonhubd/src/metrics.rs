@@ -5,6 +5,7 @@
 
 mod families;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub edge: Arc<EdgeCounters>,
     /// Events that wait for the driver, and how many may.
     pub events: (usize, usize),
+    /// Panics so far.
+    pub panics: u64,
     /// This process.
     pub process: Process,
     /// When it started, in seconds since the Unix epoch.
@@ -57,6 +60,17 @@ impl Collector for Snapshot {
         self.traffic(&mut page)?;
         self.process(&mut page)
     }
+}
+
+/// Callers and messages that were refused, by why; only what did happen.
+pub fn refused(counters: &Counters, edge: &EdgeCounters) -> BTreeMap<String, u64> {
+    let away = counters.turned_away.iter().map(|(why, count)| (why.name(), count));
+    let hubs = counters.rejections.iter().map(|(why, count)| (why.name(), count));
+    let of_edge = [("no-place", edge.refused.get()), ("too-many-messages", edge.messages_refused.get())];
+    let told = away.map(|(why, count)| (why.to_owned(), count));
+    let told = told.chain(hubs.map(|(why, count)| (format!("hub-{why}"), count)));
+    let edge = edge.refusals.iter().chain(of_edge).map(|(why, count)| (why.to_owned(), count));
+    told.chain(edge).filter(|(_, count)| *count > 0).collect()
 }
 
 /// The state's name.

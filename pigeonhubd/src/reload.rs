@@ -9,6 +9,7 @@ use pigeonhub_proto::mesh::identity::MeshKey;
 use pigeonhub_proto::paths::Surroundings;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::credentials::{CredentialError, Credentials};
 use crate::daemon::{channels, live, start_rule};
 use crate::driver::Change;
 use crate::edge::Edge;
@@ -31,6 +32,9 @@ pub enum ReloadError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] LoadError),
+    /// A certificate, key or token file cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
     /// The mesh key cannot be read.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -49,6 +53,7 @@ pub enum ReloadError {
 struct InForce {
     config: Arc<Config>,
     key: MeshKey,
+    credentials: Credentials,
 }
 
 /// What a reload needs.
@@ -84,12 +89,13 @@ impl Reloader {
         load: Load,
         around: Surroundings,
         config: Arc<Config>,
-        key: MeshKey,
+        (key, credentials): (MeshKey, Credentials),
         edge: Edge,
         outlets: Outlets,
     ) -> Self {
         let Outlets { changes, live, log, service } = outlets;
-        let (in_force, turn) = (Mutex::new(InForce { config, key }), tokio::sync::Mutex::default());
+        let (in_force, turn) =
+            (Mutex::new(InForce { config, key, credentials }), tokio::sync::Mutex::default());
         Self { load, around, edge, changes, live, log, service, in_force, turn }
     }
 
@@ -142,12 +148,13 @@ impl Reloader {
     }
 
     async fn apply(&self) -> Result<ReloadReport, ReloadError> {
-        let New { config, key, report } = self.read().await?;
+        let New { config, key, credentials, report } = self.read().await?;
         let (done, applied) = oneshot::channel();
         let change = Change {
             settings: config.settings(),
             key: key.clone(),
             channels: channels(&config),
+            roots: credentials.client.clone(),
             max_message_size: config.listen.max_message_size,
             drain_timeout: config.listen.drain_timeout,
             rule: start_rule(&config),
@@ -158,17 +165,17 @@ impl Reloader {
         if report.changed.iter().any(|change| change.key == "log.level") {
             self.log.configure(config.log.level.as_str())?;
         }
-        self.live.send_replace(live(&config, &self.edge));
-        *self.lock() = InForce { config: Arc::new(config), key };
+        self.live.send_replace(live(&config, &credentials, &self.edge));
+        *self.lock() = InForce { config: Arc::new(config), key, credentials };
         Ok(report)
     }
 
     /// Everything that can fail, without changing anything.
     async fn read(&self) -> Result<New, ReloadError> {
         let (load, around) = (Arc::clone(&self.load), self.around.clone());
-        let (running, running_key) = {
+        let (running, running_key, before) = {
             let in_force = self.lock();
-            (Arc::clone(&in_force.config), in_force.key.clone())
+            (Arc::clone(&in_force.config), in_force.key.clone(), in_force.credentials.clone())
         };
         let read = tokio::task::spawn_blocking(move || -> Result<New, ReloadError> {
             let config = load()?;
@@ -182,8 +189,10 @@ impl Reloader {
             let config = config.applied_to(&running);
             // A key that is not named and not there any more is not made anew: that would part the mesh.
             let key = keys::mesh_key_again(&config, &around)?.unwrap_or_else(|| running_key.clone());
-            let report = ReloadReport { changed, mesh_key_changed: key != running_key };
-            Ok(New { config, key, report })
+            let credentials = Credentials::load(&config)?;
+            let files_changed = credentials.changed(&before);
+            let report = ReloadReport { changed, mesh_key_changed: key != running_key, files_changed };
+            Ok(New { config, key, credentials, report })
         });
         read.await.map_err(|error| ReloadError::Fault(error.to_string()))?
     }
@@ -197,6 +206,7 @@ impl Reloader {
 struct New {
     config: Config,
     key: MeshKey,
+    credentials: Credentials,
     report: ReloadReport,
 }
 
@@ -210,6 +220,7 @@ fn tell(report: &ReloadReport) {
     if report.mesh_key_changed {
         words.push(String::from("another mesh key; the one before is accepted for a day"));
     }
+    words.extend(report.files_changed.iter().map(|key| format!("another file {key}")));
     let words = if words.is_empty() { String::from("nothing changed") } else { words.join("; ") };
     tracing::info!(
         MESSAGE_ID = journal::message_id(journal::RELOADED),

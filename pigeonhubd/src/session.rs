@@ -1,6 +1,8 @@
 //! One task for each WebSocket, accepted or dialled: messages in to the
 //! driver, messages out of its outbox, and an orderly end.
 
+mod limit;
+
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -18,6 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes};
 
+pub use self::limit::{Limit, MAX_REFUSED};
 use crate::edge::{Edge, EdgeEvent, Room};
 use crate::outbox::{Close, Item, Next, Outbox};
 use crate::stream::{Written, linger};
@@ -64,6 +67,8 @@ pub struct Session<S> {
     stall: Option<(Pin<Box<Sleep>>, u64)>,
     /// Messages read since this task last let others go first.
     batch: u32,
+    /// What its address may send.
+    limit: Option<Box<Limit>>,
 }
 
 enum Step {
@@ -93,12 +98,18 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
     /// only when the outbox says so.
     pub fn new(conn: ConnId, ws: WebSocketStream<S>, outbox: Arc<Outbox>, edge: Edge, reading: bool) -> Self {
         let (blocked, max_stall, stall) = (None, WRITE_STALL, None);
-        Self { conn, ws, outbox, edge, reading, blocked, dirty: false, max_stall, stall, batch: 0 }
+        let (dirty, batch, limit) = (false, 0, None);
+        Self { conn, ws, outbox, edge, reading, blocked, dirty, max_stall, stall, batch, limit }
     }
 
     /// With another limit than [`WRITE_STALL`].
     pub fn with_max_stall(self, max_stall: Duration) -> Self {
         Self { max_stall, ..self }
+    }
+
+    /// With a limit on what comes in.
+    pub fn with_limit(self, limit: Option<Limit>) -> Self {
+        Self { limit: limit.map(Box::new), ..self }
     }
 
     /// Runs to the end of the WebSocket, then tells the driver. A panic ends
@@ -197,6 +208,12 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
     /// Passes a message on.
     fn received(&mut self, message: Message) {
         self.batch += 1;
+        if let Some(limit) = &mut self.limit
+            && !limit.takes(&message)
+        {
+            self.edge.counters().messages_refused.one();
+            return limit.refuse(&message, &self.outbox);
+        }
         let conn = self.conn;
         match message {
             Message::Text(text) => {
@@ -256,17 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
 
     /// The close handshake, begun by this end.
     async fn close(&mut self, code: u16, reason: &str, deadline: Instant) {
-        let handshake = async {
-            self.ws.close(Some(frame(code, reason))).await?;
-            // What still comes in is for nobody; the answer to the close ends it.
-            while let Some(message) = self.ws.next().await {
-                message?;
-            }
-            Ok::<_, WsError>(())
-        };
-        if !matches!(timeout_at(deadline, handshake).await, Ok(Ok(()))) {
-            linger(self.ws.get_mut(), deadline).await;
-        }
+        close(&mut self.ws, code, reason, deadline).await;
     }
 
     /// Tells the far end which rule it broke.
@@ -288,6 +295,28 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         }
         ClosedBy::Broken(reason)
     }
+}
+
+async fn close<S>(ws: &mut WebSocketStream<S>, code: u16, reason: &str, deadline: Instant)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = async {
+        ws.close(Some(frame(code, reason))).await?;
+        // What still comes in is for nobody; the answer to the close ends it.
+        while let Some(message) = ws.next().await {
+            message?;
+        }
+        Ok::<_, WsError>(())
+    };
+    if !matches!(timeout_at(deadline, handshake).await, Ok(Ok(()))) {
+        linger(ws.get_mut(), deadline).await;
+    }
+}
+
+/// Closes a WebSocket that never becomes a session with 1008 and the reason.
+pub async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut ws: WebSocketStream<S>, reason: &str) {
+    close(&mut ws, 1008, reason, Instant::now() + CLOSE_WAIT).await;
 }
 
 const LOST: &str = "the connection was lost without a WebSocket close";

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::MaybeTlsStream;
 
 /// Bytes thrown away at most while a far end still sends.
@@ -67,6 +68,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Written for MaybeTlsStream<Counted<S>> {
             // A kind that this crate has not enabled: never made.
             _ => 0,
         }
+    }
+}
+
+impl<S> Written for TlsStream<Counted<S>> {
+    fn written(&self) -> u64 {
+        self.get_ref().0.written()
     }
 }
 

@@ -8,6 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Count(AtomicU64);
 
 impl Count {
+    /// At zero.
+    pub const fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
     /// One more.
     pub fn one(&self) {
         self.add(1);
@@ -41,6 +46,48 @@ impl Traffic {
     }
 }
 
+/// Connections that did not become WebSockets or were closed again at once, by why.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// The web page's origin is not allowed.
+    pub origin: Count,
+    /// No token, or a wrong one.
+    pub token: Count,
+    /// A WebSocket handshake with a fault.
+    pub handshake: Count,
+    /// TLS did not open.
+    pub tls: Count,
+    /// Plain HTTP where TLS is spoken.
+    pub plain_http: Count,
+    /// No whole request in time.
+    pub slow: Count,
+    /// Cut off while slow, for newer ones.
+    pub crowded: Count,
+    /// As many connections of one address as may be.
+    pub address_connections: Count,
+    /// As many connects of one address in a short time as may be.
+    pub address_connects: Count,
+}
+
+impl Refusals {
+    /// Each reason, as monitoring shows it, and how often.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("origin", &self.origin),
+            ("token", &self.token),
+            ("bad-handshake", &self.handshake),
+            ("tls", &self.tls),
+            ("plain-http", &self.plain_http),
+            ("slow", &self.slow),
+            ("crowded-out", &self.crowded),
+            ("address-connections", &self.address_connections),
+            ("address-connects", &self.address_connects),
+        ]
+        .into_iter()
+        .map(|(reason, count)| (reason, count.get()))
+    }
+}
+
 /// Everything that the edge counts.
 #[derive(Debug, Default)]
 pub struct EdgeCounters {
@@ -60,6 +107,10 @@ pub struct EdgeCounters {
     pub requests: Count,
     /// TCP connections turned away because there were too many.
     pub refused: Count,
+    /// Callers that did not get what they came for.
+    pub refusals: Refusals,
+    /// Messages of clients beyond what their address may send.
+    pub messages_refused: Count,
     /// Reloads that were applied.
     pub reloads_applied: Count,
     /// Reloads that changed nothing because the new configuration is wrong.

@@ -84,6 +84,7 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
     tell(keys::rights(&ground))?;
     tell(keys::mesh_key(&ground))?;
     tell(net::port(&ground))?;
+    tell(net::refused(&ground))?;
     tell(net::udp(&ground))?;
     tell(net::ice_servers(&ground))?;
     tell(net::links(&ground))?;

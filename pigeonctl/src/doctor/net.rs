@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::time::SystemTime;
 
 use pigeonhub_proto::config::{Host, WhenAlone};
@@ -36,6 +37,9 @@ pub(super) fn port(ground: &Ground) -> Vec<Finding> {
             Ok(head) if head.starts_with("HTTP/1.1 200") || head.contains(&own_id) => {
                 Finding::ok(WHAT, format!("{address} answers"))
             }
+            Ok(head) if ground.config.tls.cert.is_some() && head.starts_with("HTTP/1.1 400") => {
+                Finding::ok(WHAT, format!("{address} answers, and speaks TLS"))
+            }
             Ok(head) => {
                 let line = head.lines().next().unwrap_or_default();
                 let cure = "the hub reports itself unwell: pigeonctl status says why";
@@ -48,6 +52,28 @@ pub(super) fn port(ground: &Ground) -> Vec<Finding> {
         }];
     }
     vec![free(&host.addresses(), port)]
+}
+
+/// Who was turned away since the start. That strangers are is as it should be;
+/// that there is no room may hit others as well.
+pub(super) fn refused(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "refused";
+    let Some(running) = &ground.running else { return Vec::new() };
+    let refused = &running.status.refused;
+    let told: Vec<String> = refused.iter().map(|(why, count)| format!("{why} {count}")).collect();
+    let of_room = |why: &str| {
+        matches!(why, "full" | "no-place" | "address-connections" | "address-connects" | "too-many-messages")
+    };
+    vec![match told.is_empty() {
+        true => Finding::ok(WHAT, "nobody since the start"),
+        false if refused.keys().any(|why| of_room(why)) => Finding::warning(
+            WHAT,
+            told.join(", "),
+            "if these are honest clients raise the listen.max_… keys; if all come through a proxy name it in \
+             listen.trusted_proxies",
+        ),
+        false => Finding::ok(WHAT, told.join(", ")),
+    }]
 }
 
 /// Whether a hub could listen there. A machine without IPv6 is none the worse for it.
@@ -216,7 +242,8 @@ pub(super) fn bootstraps(ground: &Ground) -> Vec<Finding> {
     if !ground.config.bootstrap.auto_connect || hubs.is_empty() {
         return vec![Finding::skipped(WHAT, "none is dialled; other hubs can dial this one")];
     }
-    let mut findings: Vec<Finding> = hubs.iter().flat_map(|url| bootstrap(url)).collect();
+    let mut findings: Vec<Finding> =
+        hubs.iter().flat_map(|url| bootstrap(url, ground.config.tls.ca.as_deref())).collect();
     // One that answers, or a mesh that stands, is enough; and the first hub of a mesh needs none.
     let joined = ground.running.as_ref().is_some_and(|running| running.status.known_hubs > 0);
     let any = findings.iter().any(|finding| finding.cure.is_none());
@@ -229,7 +256,7 @@ pub(super) fn bootstraps(ground: &Ground) -> Vec<Finding> {
     findings
 }
 
-pub(super) fn bootstrap(text: &str) -> Vec<Finding> {
+pub(super) fn bootstrap(text: &str, ca: Option<&Path>) -> Vec<Finding> {
     const WHAT: &str = "bootstrap";
     let Ok(url) = Url::parse(text) else {
         return vec![Finding::failed(
@@ -238,7 +265,7 @@ pub(super) fn bootstrap(text: &str) -> Vec<Finding> {
             "pigeonctl check says what would be right",
         )];
     };
-    let answer = match probe::upgrade(&url) {
+    let answer = match probe::upgrade(&url, ca) {
         Ok(answer) => answer,
         Err(error) => {
             let cure = "start the hub there, or open its port to this machine; else correct bootstrap.hubs. \

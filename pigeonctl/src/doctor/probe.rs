@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use url::Url;
@@ -113,7 +114,7 @@ pub(super) struct Upgrade {
 }
 
 /// Asks whether there is a WebSocket, and hangs up.
-pub(super) fn upgrade(url: &Url) -> Result<Upgrade, String> {
+pub(super) fn upgrade(url: &Url, ca: Option<&Path>) -> Result<Upgrade, String> {
     let host = url.host_str().ok_or("no host in the URL")?;
     let secure = url.scheme() == "wss";
     let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
@@ -126,7 +127,7 @@ pub(super) fn upgrade(url: &Url) -> Result<Upgrade, String> {
         url.path()
     );
     let head =
-        if secure { exchange(tls::wrap(stream, host)?, &request)? } else { exchange(stream, &request)? };
+        if secure { exchange(tls::wrap(stream, host, ca)?, &request)? } else { exchange(stream, &request)? };
     Ok(parse(&head))
 }
 

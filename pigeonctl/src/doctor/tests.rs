@@ -155,7 +155,10 @@ fn web_server(answer: &'static str) -> SocketAddr {
 fn a_bootstrap_is_one_that_agrees_to_a_websocket() {
     let verdicts = |answer| {
         let url = format!("ws://{}/at?a=b", web_server(answer));
-        net::bootstrap(&url).into_iter().map(|finding| (finding.check, finding.verdict)).collect::<Vec<_>>()
+        net::bootstrap(&url, None)
+            .into_iter()
+            .map(|finding| (finding.check, finding.verdict))
+            .collect::<Vec<_>>()
     };
     let agreed = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
     assert_eq!(verdicts(agreed), [("bootstrap", Verdict::Ok)]);
@@ -168,7 +171,7 @@ fn a_bootstrap_is_one_that_agrees_to_a_websocket() {
 #[test]
 fn a_bootstrap_where_nobody_listens_is_told() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a socket").local_addr().expect("it is bound");
-    let findings = net::bootstrap(&format!("ws://{free}"));
+    let findings = net::bootstrap(&format!("ws://{free}"), None);
     assert_eq!(findings.len(), 1);
     assert!(findings[0].found.contains("refused") && findings[0].cure.is_some(), "{findings:?}");
 }

@@ -63,6 +63,9 @@ pub(crate) fn difference(out: &mut impl Write, look: &Look, report: &ReloadRepor
         let new = look.paint(Paint::Good, &format!("+ {key} = {}", clean(&change.new)));
         writeln!(out, "{new}{}", look.paint(Paint::Warn, note))?;
     }
+    for key in &report.files_changed {
+        writeln!(out, "{}", look.paint(Paint::Good, &format!("+ another file {}", clean(key))))?;
+    }
     if report.mesh_key_changed {
         writeln!(
             out,

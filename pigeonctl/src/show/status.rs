@@ -54,6 +54,11 @@ pub(crate) fn status(
         status.local_peers, status.remote_peers
     );
     named(out, look, "peers", &peers)?;
+    if !status.refused.is_empty() {
+        let refused: Vec<String> =
+            status.refused.iter().map(|(why, count)| format!("{} {count}", clean(why))).collect();
+        named(out, look, "refused", &refused.join(", "))?;
+    }
     named(out, look, "uptime", &duration(status.uptime))?;
     if let Some(age) = status.config_age {
         named(out, look, "config", &format!("read {} ago", duration(age)))?;

@@ -29,6 +29,7 @@ fn a_status(state: MeshState) -> Status {
         connections: 14,
         uptime: 93_784,
         config_age: Some(7_262),
+        refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
         version: String::from("0.1.0"),
     }
 }
@@ -215,6 +216,7 @@ fn a_report() -> ReloadReport {
     ReloadReport {
         changed: vec![change("mesh.max_peers", false), change("listen.port", true)],
         mesh_key_changed: true,
+        files_changed: vec![String::from("tls.cert")],
     }
 }
 

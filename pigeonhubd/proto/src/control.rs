@@ -1,5 +1,7 @@
 //! What `pigeonctl` asks and gets told: one JSON object a line, both ways.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::Id;
@@ -52,6 +54,9 @@ pub struct Status {
     /// Seconds since the configuration was read.
     #[serde(default)]
     pub config_age: Option<u64>,
+    /// How often callers and messages were refused since the start, by why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     pub version: String,
 }
 
@@ -212,6 +217,9 @@ pub struct ReloadReport {
     pub changed: Vec<ConfigChange>,
     /// The mesh key is another one; the one before is accepted for a day.
     pub mesh_key_changed: bool,
+    /// Keys whose files hold something else: certificate, tokens.
+    #[serde(default)]
+    pub files_changed: Vec<String>,
 }
 
 /// One key that has another value.

@@ -117,6 +117,8 @@ pub struct Request {
     pub mesh: bool,
     /// Where it came from.
     pub remote: IpAddr,
+    /// Whether `remote` is only what a proxy tells: then it proves nothing.
+    pub via_proxy: bool,
     /// The `Host` header, as `host:port`: how the far end reaches us.
     pub host: Option<String>,
 }

@@ -29,8 +29,10 @@ pub struct Settings {
     pub migration_delay: Duration,
     /// URL under which other hubs reach this one, if configured.
     pub advertise: Option<String>,
+    /// Whether the port speaks TLS: then this hub is reached at `wss:` URLs.
+    pub tls: bool,
     /// Addresses from which hubs without a key are taken for hubs.
-    pub legacy_hubs: Vec<LegacyHub>,
+    pub legacy_hubs: Vec<AddressRange>,
     /// `ws:`/`wss:` URLs to dial.
     pub bootstrap_hubs: Vec<String>,
     /// Whether to dial them at all.
@@ -61,6 +63,7 @@ impl Default for Settings {
             min_peers: 2,
             migration_delay: Duration::from_secs(10),
             advertise: None,
+            tls: false,
             legacy_hubs: Vec::new(),
             bootstrap_hubs: Vec::new(),
             auto_connect: true,
@@ -73,17 +76,16 @@ impl Default for Settings {
     }
 }
 
-/// Addresses from which an older hub may come: an address, or all that share
-/// its first `prefix` bits.
+/// Addresses: one, or all that share its first `prefix` bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LegacyHub {
+pub struct AddressRange {
     /// The address.
     pub address: IpAddr,
     /// Leading bits that count: at most 32 for IPv4, 128 for IPv6.
     pub prefix: u8,
 }
 
-impl LegacyHub {
+impl AddressRange {
     /// Whether `remote` is one of these addresses. An IPv4 address counts the
     /// same when it comes mapped into IPv6.
     pub fn contains(&self, remote: IpAddr) -> bool {

@@ -12,6 +12,7 @@ use pigeonhub_proto::time::{Now, Time};
 use super::Driver;
 use crate::edge::{EVENT_QUEUE, Query, Refusal};
 use crate::metrics::{self, Snapshot};
+use crate::panics;
 use crate::process::Process;
 
 /// Nobody has that id, in words for whoever gave it.
@@ -43,7 +44,8 @@ impl Driver {
         Ok(match command {
             Command::Status => {
                 let config_age = Some(self.configured_at.elapsed().as_secs());
-                Answer::Status(Box::new(Status { config_age, ..self.hub.status(now) }))
+                let refused = metrics::refused(self.hub.counters(), self.connections.counters());
+                Answer::Status(Box::new(Status { config_age, refused, ..self.hub.status(now) }))
             }
             Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
             Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
@@ -74,6 +76,7 @@ impl Driver {
             counters: self.hub.counters().clone(),
             edge: Arc::clone(self.connections.counters()),
             events: (self.inlets.intake.events.len(), EVENT_QUEUE),
+            panics: panics::count(),
             process: Process::now(),
             started: Duration::from_millis(now.unix_ms).saturating_sub(now.mono.since(Time(0))).as_secs_f64(),
         };

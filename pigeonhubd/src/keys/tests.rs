@@ -100,7 +100,7 @@ fn what_is_no_mesh_key_is_refused() {
     for (content, found) in [
         (String::new(), "0 bytes; should be at least 16".to_owned()),
         (" 0123456789abcde\n".to_owned(), "15 bytes; should be at least 16".to_owned()),
-        ("k".repeat(4097), "too large for a key; should be at most 4096 bytes".to_owned()),
+        ("k".repeat(4097), "too large; should be at most 4096 bytes".to_owned()),
     ] {
         fs::write(&path, content).expect("written");
         fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");

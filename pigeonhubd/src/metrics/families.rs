@@ -45,6 +45,13 @@ impl Snapshot {
             "Accepted WebSockets that were closed again at once, by why.",
             &counted.turned_away,
         )?;
+        let refusals: Vec<_> = self.edge.refusals.iter().map(|(why, n)| ([("reason", why)], n)).collect();
+        page.counters(
+            "pigeonhubd_callers_refused",
+            None,
+            "Callers that got no session because of their request or their address, by why.",
+            refusals.iter().map(|(labels, count)| (&labels[..], *count)),
+        )?;
         page.counter(
             "pigeonhubd_connections_refused",
             "TCP connections that were not even let in, because too many were open.",
@@ -93,6 +100,11 @@ impl Snapshot {
             "pigeonhubd_relay_delivery",
             "Time from sending a signal to another hub to its acknowledgement.",
             [(&[][..], &counted.delivery)],
+        )?;
+        page.counter(
+            "pigeonhubd_messages_limited",
+            "Messages of clients beyond what their address may send, answered with an error and not carried.",
+            self.edge.messages_refused.get(),
         )?;
         page.tally(
             "pigeonhubd_refused_messages",
@@ -257,6 +269,8 @@ impl Snapshot {
     pub(super) fn process(&self, page: &mut Page<'_>) -> Result {
         let version = [("version", self.status.version.as_str())];
         page.info("pigeonhubd_build", "This program.", &version)?;
+        let help = "Panics. Each ended one session, link or request; its backtrace is in the log.";
+        page.counter("pigeonhubd_panics", help, self.panics)?;
         let (seconds, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));
         let start_help = "Start of this process since the Unix epoch.";
         page.unit_gauge("process_start_time", seconds, start_help, self.started)?;

@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
         connections: 8,
         uptime: 60,
         config_age: None,
+        refused: Default::default(),
         version: String::from("1.2.3"),
     };
     let mut counters = Counters { announces: 41, ..Counters::default() };
@@ -37,6 +38,7 @@ fn snapshot() -> Snapshot {
         counters,
         edge: Arc::default(),
         events: (3, 1024),
+        panics: 0,
         process: Process::now(),
         started: 1_700_000_000.5,
     }

@@ -13,7 +13,9 @@ use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
 use pigeonhub_proto::mesh::identity::MeshKey;
 use pigeonhub_proto::paths::Surroundings;
+use pigeonhubd::admission::Admission;
 use pigeonhubd::control::Desk;
+use pigeonhubd::credentials::Credentials;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::http::{Pages, Site};
 use pigeonhubd::listener::{self, Live};
@@ -152,6 +154,8 @@ fn site(edge: Edge) -> Site {
         namespace: String::from("test-mesh"),
         max_message_size: LIMIT,
         pages: Pages::Public,
+        tls: None,
+        admission: Admission::default(),
     }
 }
 
@@ -225,6 +229,7 @@ fn status() -> Status {
         connections: 7,
         uptime: 8,
         config_age: Some(9),
+        refused: Default::default(),
         version: String::from("0.0.0"),
     }
 }
@@ -255,7 +260,14 @@ pub(crate) fn desk(edge: Edge) -> Desk {
     let outlets = Outlets { changes, live, log: LogControl::default(), service: Arc::default() };
     let load = Arc::new(|| Ok(Config::default()));
     let key = MeshKey::new(b"sixteen bytes or more").unwrap();
-    let reloader = Reloader::new(load, Surroundings::default(), config, key, edge.clone(), outlets);
+    let reloader = Reloader::new(
+        load,
+        Surroundings::default(),
+        config,
+        (key, Credentials::default()),
+        edge.clone(),
+        outlets,
+    );
     Desk::new(edge, Arc::default(), Arc::new(reloader))
 }
 

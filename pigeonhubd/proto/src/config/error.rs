@@ -70,6 +70,12 @@ pub enum Problem {
     /// A number, duration or size beyond its limits, which are named.
     #[error("out of range: {0}")]
     OutOfRange(String),
+    /// A value that means nothing without another.
+    #[error("set without {other}; set both, or neither")]
+    Without {
+        /// The other key.
+        other: &'static str,
+    },
     /// Two values that do not go together.
     #[error("more than {other} ({origin}); should be {expected}")]
     Above {

@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use super::Config;
+use super::addresses::{self, ForwardedHeader, WebOrigin};
 use super::kind::Kind;
 use super::setting::{Fault, Raw, Setting};
 use super::words::{self as text, Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
-use crate::settings::LegacyHub;
+use crate::settings::AddressRange;
 
 /// One key.
 pub struct Key {
@@ -79,8 +80,10 @@ pub fn sections() -> impl Iterator<Item = &'static str> {
 }
 
 /// The sections and what each is for.
-pub const SECTIONS: [(&str, &str); 7] = [
+pub const SECTIONS: [(&str, &str); 9] = [
     ("listen", "What this hub offers to clients and other hubs, on one port for both."),
+    ("tls", "TLS on the port for clients and hubs, and towards other hubs."),
+    ("auth", "Who may connect as a client."),
     ("hub", "Whether this is a hub."),
     ("mesh", "The mesh of hubs."),
     ("bootstrap", "The hubs through which this one joins the mesh."),
@@ -120,10 +123,12 @@ const fn value(flag: &'static str, what: &'static str) -> Option<Flag> {
 
 const PATH: Kind = Kind::Text { what: "a path", check: text::path };
 
+const PER_ADDRESS: Kind = count(0, 1_000_000);
+
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 31] = [
+pub static KEYS: [Key; 41] = [
     key!(
         runtime_dir,
         PATH,
@@ -163,6 +168,31 @@ pub static KEYS: [Key; 31] = [
         "Connections at once, of clients and hubs. Further ones are turned away."
     ),
     key!(
+        listen.max_connections_per_address,
+        PER_ADDRESS,
+        None,
+        None,
+        "Clients' connections at once from one address, an IPv6 /64 counting as one; 0 for no limit. Further ones \
+         are closed with 1008. Loopback addresses have none of these three limits."
+    ),
+    key!(
+        listen.max_connects_per_second,
+        PER_ADDRESS,
+        None,
+        None,
+        "New connections a second from one address, counted over 10 s; 0 for no limit. Further ones are closed with \
+         1008."
+    ),
+    key!(
+        listen.max_messages_per_second,
+        PER_ADDRESS,
+        None,
+        None,
+        "Clients' messages a second from one address, all its connections together, counted over 10 s; 0 for no \
+         limit. Further ones are answered with an error and not carried; a connection with a thousand of them is \
+         closed with 1008."
+    ),
+    key!(
         listen.max_message_size,
         Kind::Size { min: 1 << 10, max: 64 << 20 },
         None,
@@ -186,10 +216,34 @@ pub static KEYS: [Key; 31] = [
     ),
     key!(
         listen.cors_origin,
-        Kind::Text { what: "\"*\" or an origin such as https://example.org", check: text::cors_origin },
+        Kind::Text { what: "\"*\" or an origin such as https://example.org", check: addresses::cors_origin },
         None,
         Some("CORS_ORIGIN"),
         "The web pages that may read the HTTP answers: \"*\" for all, or one origin."
+    ),
+    key!(
+        listen.allowed_origins,
+        Kind::List { what: WebOrigin::WHAT, check: text::parses::<WebOrigin>, most: 64 },
+        None,
+        None,
+        "The origins of the web pages whose WebSockets are taken; if empty, all. Programs that are no browsers \
+         name no origin, or any that they like: use auth.token_file against them."
+    ),
+    key!(
+        listen.trusted_proxies,
+        Kind::List { what: AddressRange::WHAT, check: text::parses::<AddressRange>, most: 256 },
+        None,
+        None,
+        "Addresses or networks of reverse proxies that are believed for whom they ask. Limits and logs are about \
+         that address then; mesh.legacy_hubs never is."
+    ),
+    key!(
+        listen.forwarded_header,
+        Kind::Text { what: ForwardedHeader::WHAT, check: text::parses::<ForwardedHeader> },
+        None,
+        None,
+        "The header in which those proxies tell it: \"X-Forwarded-For\" or \"Forwarded\" (RFC 7239). The proxy has to \
+         set or extend it; the other one is not looked at."
     ),
     key!(
         listen.drain_timeout,
@@ -197,6 +251,38 @@ pub static KEYS: [Key; 31] = [
         None,
         None,
         "Time over which clients are told to leave, one after another, when this hub stops or is drained."
+    ),
+    key!(
+        tls.cert,
+        PATH,
+        None,
+        None,
+        "The certificate of this hub and those between it and its root, in PEM. With it the port speaks TLS alone: \
+         wss:// and https://. Read again at each reload."
+    ),
+    key!(
+        tls.key,
+        PATH,
+        None,
+        None,
+        "The certificate's private key, in PEM: a file that not everyone can read. Read again at each reload."
+    ),
+    key!(
+        tls.ca,
+        PATH,
+        None,
+        None,
+        "The root certificates that other hubs' wss:// certificates are checked against, in PEM. If empty: those \
+         that this system trusts."
+    ),
+    key!(
+        auth.token_file,
+        PATH,
+        None,
+        None,
+        "The tokens of clients, one a line of 16 to 256 bytes, # before a remark: a file that not everyone can read. \
+         With it a client needs one of them, as \"Authorization: Bearer TOKEN\" or as ?token=TOKEN; others get 401. \
+         Hubs need none: they prove the mesh key. Read again at each reload. If empty: no token is needed."
     ),
     key!(
         hub.enabled,
@@ -266,7 +352,7 @@ pub static KEYS: [Key; 31] = [
     ),
     key!(
         mesh.legacy_hubs,
-        Kind::List { what: LegacyHub::WHAT, check: text::parses::<LegacyHub>, most: 256 },
+        Kind::List { what: AddressRange::WHAT, check: text::parses::<AddressRange>, most: 256 },
         Some(Flag::Repeat("--legacy-hub", "ADDRESS")),
         None,
         "Addresses or networks of hubs of the JavaScript version, which know no key. Whoever comes from there \

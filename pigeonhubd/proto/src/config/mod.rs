@@ -19,12 +19,13 @@
 //! | `keys` | the table of all keys |
 //! | `kind` | what a key can take |
 //! | `setting` | how a value of each type is read and written |
-//! | `words`, `ice` | texts that must be of a certain form |
+//! | `words`, `addresses`, `ice` | texts that must be of a certain form |
 //! | `file` | a TOML file's keys, with their places |
 //! | `error` | origins, and messages that name them |
 //! | `example`, `manual` | the commented example file, the manual page |
 //! | `running` | what may change while a hub runs |
 
+mod addresses;
 mod error;
 mod example;
 mod file;
@@ -42,6 +43,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use addresses::{ForwardedHeader, WebOrigin};
 pub use error::{ConfigError, Origin, Place, Problem};
 pub use example::example;
 pub use ice::IceServer;
@@ -51,7 +53,7 @@ pub use manual::manual;
 pub use words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 
 use crate::paths;
-use crate::settings::{LegacyHub, Settings};
+use crate::settings::{AddressRange, Settings};
 use setting::Raw;
 
 /// The whole configuration. What each field means, its range, flag and
@@ -60,6 +62,10 @@ use setting::Raw;
 pub struct Config {
     /// `[listen]`
     pub listen: Listen,
+    /// `[tls]`
+    pub tls: Tls,
+    /// `[auth]`
+    pub auth: Auth,
     /// `[hub]`
     pub hub: Hub,
     /// `[mesh]`
@@ -86,13 +92,37 @@ pub struct Listen {
     pub port: u16,
     pub host: Host,
     pub max_connections: usize,
+    /// 0 for no limit.
+    pub max_connections_per_address: u32,
+    /// 0 for no limit.
+    pub max_connects_per_second: u32,
+    /// 0 for no limit.
+    pub max_messages_per_second: u32,
     /// In bytes.
     pub max_message_size: usize,
     pub max_candidates: usize,
     pub peer_timeout: Duration,
     pub cleanup_interval: Duration,
     pub cors_origin: String,
+    /// If empty, every one.
+    pub allowed_origins: Vec<WebOrigin>,
+    pub trusted_proxies: Vec<AddressRange>,
+    pub forwarded_header: ForwardedHeader,
     pub drain_timeout: Duration,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub ca: Option<PathBuf>,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Auth {
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[hub]`
@@ -112,7 +142,7 @@ pub struct Mesh {
     pub signal_timeout: Duration,
     pub presence_grace: Duration,
     pub key_file: Option<PathBuf>,
-    pub legacy_hubs: Vec<LegacyHub>,
+    pub legacy_hubs: Vec<AddressRange>,
     pub advertise: Option<String>,
     pub ice_servers: Vec<IceServer>,
 }
@@ -154,13 +184,21 @@ impl Default for Config {
                 port: hub.port,
                 host: Host::Any,
                 max_connections: hub.max_connections,
+                max_connections_per_address: 1000,
+                max_connects_per_second: 100,
+                max_messages_per_second: 1000,
                 max_message_size: 1 << 20,
                 max_candidates: hub.max_candidates,
                 peer_timeout: hub.peer_timeout,
                 cleanup_interval: hub.cleanup_interval,
                 cors_origin: String::from("*"),
+                allowed_origins: Vec::new(),
+                trusted_proxies: Vec::new(),
+                forwarded_header: ForwardedHeader::default(),
                 drain_timeout: Duration::from_secs(5),
             },
+            tls: Tls::default(),
+            auth: Auth::default(),
             hub: Hub { enabled: hub.hub_enabled },
             mesh: Mesh {
                 namespace: hub.namespace,
@@ -261,6 +299,15 @@ impl Config {
             let origin = self.origin("mesh.min_peers").clone();
             return Err(ConfigError::new(origin, "mesh.min_peers", &min.to_string(), problem));
         }
+        for (name, set, other, other_set) in [
+            ("tls.cert", self.tls.cert.is_some(), "tls.key", self.tls.key.is_some()),
+            ("tls.key", self.tls.key.is_some(), "tls.cert", self.tls.cert.is_some()),
+        ] {
+            if set && !other_set {
+                let problem = Problem::Without { other };
+                return Err(ConfigError::new(self.origin(name).clone(), name, "", problem));
+            }
+        }
         // systemd names all folders of a unit, parted by colons.
         let port = self.listen.port;
         for (name, dir) in [("runtime_dir", &mut self.runtime_dir), ("state_dir", &mut self.state_dir)] {
@@ -290,7 +337,7 @@ impl Config {
 
     /// What a hub needs to know of it.
     pub fn settings(&self) -> Settings {
-        let Self { listen, hub, mesh, bootstrap, .. } = self;
+        let Self { listen, hub, mesh, bootstrap, tls, .. } = self;
         Settings {
             port: listen.port,
             host: match listen.host {
@@ -306,6 +353,7 @@ impl Config {
             min_peers: mesh.min_peers,
             migration_delay: mesh.migration_delay,
             advertise: mesh.advertise.clone(),
+            tls: tls.cert.is_some(),
             legacy_hubs: mesh.legacy_hubs.clone(),
             bootstrap_hubs: self.other_hubs(),
             auto_connect: bootstrap.auto_connect,

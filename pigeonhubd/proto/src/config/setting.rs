@@ -9,10 +9,11 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
+use super::addresses::{ForwardedHeader, WebOrigin};
 use super::error::Problem;
 use super::kind::{Kind, parse_size, size_text, time_text};
 use super::words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
-use crate::settings::LegacyHub;
+use crate::settings::AddressRange;
 
 /// A value before it is read.
 #[derive(Clone, Copy)]
@@ -166,7 +167,7 @@ macro_rules! words {
         }
     )*};
 }
-words!(Host, HubUrl, LegacyHub, LogLevel, MetricsListen, Uid, WhenAlone);
+words!(AddressRange, ForwardedHeader, Host, HubUrl, WebOrigin, LogLevel, MetricsListen, Uid, WhenAlone);
 
 /// Reads a text whose type checks it.
 fn word<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<T, Fault> {

@@ -6,10 +6,8 @@ use std::str::FromStr;
 
 use url::{Host as UrlHost, Url};
 
-use crate::settings::LegacyHub;
-
 /// The longest namespace or origin, in bytes.
-const LONGEST_NAME: usize = 128;
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// The longest URL, in bytes.
 const LONGEST_URL: usize = 1024;
@@ -298,52 +296,8 @@ impl fmt::Display for HubUrl {
     }
 }
 
-impl LegacyHub {
-    pub(super) const WHAT: &'static str = "an IP address, since a name proves nothing: 192.0.2.7, \
-                                           192.0.2.7:3000, 192.0.2.0/24, 2001:db8::7 or ws://192.0.2.7:3000";
-}
-
-impl FromStr for LegacyHub {
-    type Err = String;
-
-    /// Of an `address:port` or a URL only the address counts.
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text.contains("://") {
-            let url: HubUrl = text.parse()?;
-            let address = Url::parse(url.as_str()).ok().as_ref().and_then(literal);
-            return address.map(single).ok_or_else(|| String::from("a host name"));
-        }
-        if let Some((base, prefix)) = text.split_once('/') {
-            let base = address(base).ok_or("not a network")?;
-            let prefix: u8 = prefix.parse().map_err(|_| "not a network")?;
-            let widest = single(base).prefix;
-            if base.to_canonical() != base {
-                return Err(String::from("an IPv4 network written as IPv6"));
-            }
-            if prefix > widest {
-                return Err(format!("a network prefix that is not 0 to {widest}"));
-            }
-            return Ok(Self { address: base, prefix });
-        }
-        address(text)
-            .or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()))
-            .map(single)
-            .ok_or_else(|| String::from("a host name"))
-    }
-}
-
-impl fmt::Display for LegacyHub {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if *self == single(self.address) {
-            self.address.fmt(f)
-        } else {
-            write!(f, "{}/{}", self.address, self.prefix)
-        }
-    }
-}
-
 /// The host, if it is written as an address.
-fn literal(url: &Url) -> Option<IpAddr> {
+pub(super) fn literal(url: &Url) -> Option<IpAddr> {
     match url.host()? {
         UrlHost::Ipv4(v4) => Some(v4.into()),
         UrlHost::Ipv6(v6) => Some(v6.into()),
@@ -351,13 +305,8 @@ fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
-fn single(address: IpAddr) -> LegacyHub {
-    let address = address.to_canonical();
-    LegacyHub { address, prefix: if address.is_ipv4() { 32 } else { 128 } }
-}
-
 /// An address, that of IPv6 also in brackets.
-fn address(text: &str) -> Option<IpAddr> {
+pub(super) fn address(text: &str) -> Option<IpAddr> {
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inner {
         Some(inner) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
@@ -386,20 +335,6 @@ pub(super) fn namespace(text: &str) -> Result<(), String> {
         _ if text.contains(char::is_control) => Err(String::from("a text with control characters")),
         _ => Ok(()),
     }
-}
-
-/// The value of `Access-Control-Allow-Origin` (WHATWG Fetch, 3.2.3).
-pub(super) fn cors_origin(text: &str) -> Result<(), String> {
-    let (scheme, authority) = match text {
-        "*" | "null" => return Ok(()),
-        _ => text.split_once("://").ok_or("not an origin")?,
-    };
-    let plain = |part: &str| {
-        let separator =
-            |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '?' | '#' | '@' | ',' | '"' | '\\');
-        !part.is_empty() && part.len() <= LONGEST_NAME && !part.contains(separator)
-    };
-    if plain(scheme) && plain(authority) { Ok(()) } else { Err(String::from("not an origin")) }
 }
 
 /// A path.

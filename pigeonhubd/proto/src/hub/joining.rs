@@ -243,7 +243,7 @@ impl Hub {
         let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) else {
             return Ok(());
         };
-        self.learn_own_url(&own_url(welcome.seen_as, self.settings.port));
+        self.learn_own_url(&own_url(welcome.seen_as, &self.settings));
         let (ours, theirs) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         self.counters.dials.count(DialOutcome::Linked);
@@ -327,6 +327,7 @@ impl Hub {
 }
 
 /// The URL of a hub that others see at `address`.
-fn own_url(address: IpAddr, port: u16) -> String {
-    format!("ws://{}", std::net::SocketAddr::new(address, port))
+fn own_url(address: IpAddr, settings: &Settings) -> String {
+    let scheme = if settings.tls { "wss" } else { "ws" };
+    format!("{scheme}://{}", std::net::SocketAddr::new(address, settings.port))
 }

@@ -38,13 +38,16 @@ impl Hub {
 
     /// Whether the client of that connection may turn out to be an older hub.
     pub(super) fn admits_legacy(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| self.is_legacy_address(session.remote))
+        self.sessions
+            .get(conn)
+            .and_then(|session| session.remote)
+            .is_some_and(|at| self.is_legacy_address(at))
     }
 
     /// A client from a listed address announced itself as a hub.
     pub(super) fn adopt_legacy(&mut self, conn: ConnId, peer: Spelled) {
-        let Some(session) = self.take_session(conn) else { return };
-        self.legacy_up(conn, Some(peer.id), peer.to_string(), session.remote);
+        let Some(remote) = self.take_session(conn).and_then(|session| session.remote) else { return };
+        self.legacy_up(conn, Some(peer.id), peer.to_string(), remote);
     }
 
     /// A dialled hub at a listed address turned out to be an older one.

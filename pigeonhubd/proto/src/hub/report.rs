@@ -2,6 +2,8 @@
 
 mod mesh;
 
+use std::collections::BTreeMap;
+
 pub use mesh::FindError;
 
 use super::Hub;
@@ -38,6 +40,7 @@ impl Hub {
             uptime: now.mono.since(self.started.mono).as_secs(),
             // The edge reads it, and knows.
             config_age: None,
+            refused: BTreeMap::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

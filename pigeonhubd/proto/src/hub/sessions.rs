@@ -21,7 +21,8 @@ const PROBE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Spelled,
-    pub(super) remote: IpAddr,
+    /// Its far end, unless that is a proxy.
+    pub(super) remote: Option<IpAddr>,
     heard_at: Time,
     /// When the ping that it has not answered yet was sent.
     pinged_at: Option<Time>,
@@ -33,7 +34,7 @@ pub(super) struct Session {
 struct Waiting {
     conn: ConnId,
     peer: Spelled,
-    remote: IpAddr,
+    remote: Option<IpAddr>,
     until: Time,
 }
 
@@ -102,10 +103,11 @@ impl Hub {
         if request.mesh && self.settings.hub_enabled {
             return self.challenge(conn, peer, request);
         }
+        let remote = (!request.via_proxy).then_some(request.remote);
         match self.sessions.by_peer(&peer.id) {
             _ if peer.id == self.id => self.already_connected(conn),
-            None => self.open_session(conn, peer, request.remote),
-            Some(older) => self.probe_older(older, conn, peer, request.remote),
+            None => self.open_session(conn, peer, remote),
+            Some(older) => self.probe_older(older, conn, peer, remote),
         }
     }
 
@@ -119,7 +121,7 @@ impl Hub {
         self.close(conn, close::POLICY, "Peer already connected");
     }
 
-    fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: IpAddr) {
+    fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
         let session =
             Session { peer, remote, heard_at: self.now.mono, pinged_at: None, networks: Vec::new() };
         self.counters.sessions_opened += 1;
@@ -131,7 +133,7 @@ impl Hub {
     }
 
     /// Two connections of one peer: the older one stays if it answers.
-    fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: IpAddr) {
+    fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
         let now = self.now.mono;
         let silent =
             |session: &Session| session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE);

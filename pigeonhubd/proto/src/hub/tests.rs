@@ -46,7 +46,8 @@ impl Bench {
 
     fn connect(&mut self, conn: u64, peer: Id) -> Vec<Output> {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request = Request { peer_id: Some(peer.to_string()), mesh: false, remote, host: None };
+        let peer_id = Some(peer.to_string());
+        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 

@@ -134,6 +134,7 @@ impl World {
             peer_id: self.dials[dial].peer_id.clone(),
             mesh,
             remote,
+            via_proxy: false,
             host: Some(self.dials[dial].authority.clone()),
         };
         self.feed(target, Input::Accepted { conn: accepted, request });

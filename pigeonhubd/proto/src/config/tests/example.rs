@@ -39,9 +39,11 @@ fn as_it_is_it_sets_nothing() {
 fn uncommented_it_sets_every_key_to_its_default() {
     let text = uncommented();
     let config = file(&text).expect("valid");
-    let Config { listen, hub, mesh, bootstrap, control, metrics, log, runtime_dir, state_dir, .. } =
-        Config::default();
+    let Config {
+        listen, tls, auth, hub, mesh, bootstrap, control, metrics, log, runtime_dir, state_dir, ..
+    } = Config::default();
     assert_eq!(config.listen, listen);
+    assert_eq!((&config.tls, &config.auth), (&tls, &auth));
     assert_eq!(config.hub, hub);
     assert_eq!(config.mesh, mesh);
     assert_eq!(config.bootstrap, bootstrap);

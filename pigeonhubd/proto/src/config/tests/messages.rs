@@ -156,13 +156,13 @@ fn an_unknown_key_comes_with_a_guess() {
         ("[hub]\nfrobnicate = 1\n", "x.toml:2:1: hub.frobnicate: unknown key; [hub] has enabled\n"),
         (
             "frobnicate = 1\n",
-            "x.toml:1:1: frobnicate: unknown key; there are runtime_dir, state_dir and the sections listen, hub, \
+            "x.toml:1:1: frobnicate: unknown key; there are runtime_dir, state_dir and the sections listen, tls, auth, hub, \
              mesh, bootstrap, control, metrics, log\n",
         ),
         ("[meshh]\nmax_peers = 3\n", "x.toml:1:2: meshh: unknown section; did you mean [mesh]?\n"),
         (
             "[federation]\n",
-            "x.toml:1:2: federation: unknown section; there are [listen], [hub], [mesh], [bootstrap], [control], \
+            "x.toml:1:2: federation: unknown section; there are [listen], [tls], [auth], [hub], [mesh], [bootstrap], [control], \
              [metrics], [log]\n",
         ),
         (

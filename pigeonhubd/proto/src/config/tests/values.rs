@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::file;
 use crate::config::{Host, LogLevel, MetricsListen, Uid, WhenAlone};
-use crate::settings::LegacyHub;
+use crate::settings::AddressRange;
 
 #[test]
 fn durations_are_texts_or_milliseconds() {
@@ -133,7 +133,7 @@ fn legacy_hubs_are_addresses() {
         ("::ffff:192.0.2.7", "192.0.2.7", 32),
     ] {
         let config = file(&format!("mesh.legacy_hubs = [\"{text}\"]\n")).expect(text);
-        let hub = LegacyHub { address: address.parse().expect(address), prefix };
+        let hub = AddressRange { address: address.parse().expect(address), prefix };
         assert_eq!(config.settings().legacy_hubs, [hub], "{text}");
         assert_eq!(hub.to_string().parse(), Ok(hub), "{text}");
     }

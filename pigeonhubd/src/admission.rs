@@ -1,0 +1,272 @@
+//! Who may open a WebSocket, as far as the request tells: from which web page,
+//! with which token, and on behalf of which address a proxy asks.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::header::{AUTHORIZATION, HeaderMap, ORIGIN};
+use pigeonhub_proto::config::{Config, ForwardedHeader, WebOrigin};
+use pigeonhub_proto::settings::AddressRange;
+use url::form_urlencoded;
+
+use crate::per_address::Rates;
+use crate::tokens::Tokens;
+
+/// Addresses of a forwarding header that are looked at, from its end: more
+/// proxies than that in a row nobody has.
+const MOST_PROXIES: usize = 32;
+
+/// Why a request is turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// The page's origin is not listed.
+    #[error("WebSockets from this web page's origin are not allowed here: see listen.allowed_origins")]
+    Origin,
+    /// A token is needed, and none came.
+    #[error("a token is needed: send `Authorization: Bearer TOKEN`, or ?token=TOKEN in the URL")]
+    NoToken,
+    /// What came is none of the tokens.
+    #[error("that token is not valid here")]
+    BadToken,
+}
+
+/// The rules.
+#[derive(Clone, Debug, Default)]
+pub struct Admission {
+    /// If empty, every one.
+    pub origins: Vec<WebOrigin>,
+    /// If none, no token is needed.
+    pub tokens: Option<Tokens>,
+    /// Who is believed for whom it asks.
+    pub proxies: Vec<AddressRange>,
+    /// In which header.
+    pub header: ForwardedHeader,
+    /// Where old hubs are, which can show no token.
+    pub old_hubs: Vec<AddressRange>,
+    /// What one address may take.
+    pub rates: Rates,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The client's address, as far as it can be known.
+    pub address: IpAddr,
+    /// Whether a trusted proxy asks for it. Then the address is only that proxy's word.
+    pub via_proxy: bool,
+}
+
+impl Admission {
+    /// As configured.
+    pub fn new(config: &Config, tokens: Option<Tokens>) -> Self {
+        let listen = &config.listen;
+        Self {
+            origins: listen.allowed_origins.clone(),
+            tokens,
+            proxies: listen.trusted_proxies.clone(),
+            header: listen.forwarded_header,
+            old_hubs: config.mesh.legacy_hubs.clone(),
+            rates: Rates::of(config),
+        }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
+    /// For whom the far end `remote` of a connection asks: itself, unless it is
+    /// a trusted proxy. Then it is the last address of the header that is not
+    /// such a proxy too: what comes before it the client may have written.
+    pub fn caller(&self, headers: &HeaderMap, remote: IpAddr) -> Caller {
+        let mut address = remote.to_canonical();
+        let via_proxy = self.trusts(address);
+        let values = headers.get_all(self.header.as_str()).iter().rev();
+        let entries = values.flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
+        for entry in entries.take(MOST_PROXIES) {
+            if !self.trusts(address) {
+                break;
+            }
+            let told = match self.header {
+                ForwardedHeader::XForwardedFor => parse_address(entry.trim()),
+                ForwardedHeader::Forwarded => forwarded_for(entry),
+            };
+            // From the first that is no address on nothing is known.
+            let Some(told) = told else { break };
+            address = told;
+        }
+        Caller { address, via_proxy }
+    }
+
+    /// Whether the listed address of an old hub is that of `caller`.
+    pub fn is_old_hub(&self, caller: Caller) -> bool {
+        !caller.via_proxy && self.old_hubs.iter().any(|listed| listed.contains(caller.address))
+    }
+
+    /// Whether such a request may become a WebSocket. `proves_key`: it is a
+    /// hub's, which will have to prove the mesh key and gets nothing before.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        caller: Caller,
+        proves_key: bool,
+    ) -> Result<(), Denied> {
+        if let Some(origin) = headers.get(ORIGIN)
+            && !self.origins.is_empty()
+        {
+            let listed = |listed: &WebOrigin| {
+                origin.to_str().is_ok_and(|origin| listed.as_str().eq_ignore_ascii_case(origin))
+            };
+            if !self.origins.iter().any(listed) {
+                return Err(Denied::Origin);
+            }
+        }
+        let Some(tokens) = self.tokens.as_ref().filter(|_| !proves_key && !self.is_old_hub(caller)) else {
+            return Ok(());
+        };
+        let shown = bearer(headers).map(str::to_owned).or_else(|| in_query(query));
+        match shown {
+            None => Err(Denied::NoToken),
+            Some(token) if tokens.contain(&token) => Ok(()),
+            Some(_) => Err(Denied::BadToken),
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750, section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The token of `?token=TOKEN`, for browsers, which can set no header.
+fn in_query(query: Option<&str>) -> Option<String> {
+    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned())
+}
+
+/// An address with or without a port; that of IPv6 perhaps in brackets.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = inner.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|socket| socket.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// The `for` of one element of `Forwarded` (RFC 7239, section 4).
+fn forwarded_for(element: &str) -> Option<IpAddr> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+    parse_address(value.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn admission(toml: &str) -> Admission {
+        let mut config = Config::default();
+        config.apply_file("test.toml", toml).expect("valid");
+        Admission::new(&config, None)
+    }
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let value = |text: &str| text.parse().expect("a header");
+        lines.iter().map(|(name, text)| (name.parse().expect("a name"), value(text))).collect()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed_and_only_what_they_wrote() {
+        let rules = admission("listen.trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n");
+        let table = [
+            ("192.0.2.1", "198.51.100.7", "192.0.2.1", false),
+            ("10.0.0.1", "198.51.100.7", "198.51.100.7", true),
+            ("::ffff:10.0.0.1", "198.51.100.7", "198.51.100.7", true),
+            // The client wrote the first; our proxy the second.
+            ("10.0.0.1", "127.0.0.1, 198.51.100.7", "198.51.100.7", true),
+            ("10.0.0.1", "203.0.113.1, 198.51.100.7, 10.9.9.9", "198.51.100.7", true),
+            ("::1", "[2001:db8::7]:4711", "2001:db8::7", true),
+            ("::1", "198.51.100.7:4711", "198.51.100.7", true),
+            ("10.0.0.1", "198.51.100.7, unknown", "10.0.0.1", true),
+            ("10.0.0.1", "198.51.100.7, unknown, 10.0.0.2", "10.0.0.2", true),
+            ("10.0.0.1", "", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.3", "10.0.0.3", true),
+        ];
+        for (remote, header, address, via_proxy) in table {
+            let headers = headers(&[("x-forwarded-for", header), ("forwarded", "for=9.9.9.9")]);
+            let caller = rules.caller(&headers, ip(remote));
+            assert_eq!(caller, Caller { address: ip(address), via_proxy }, "{remote} with {header}");
+        }
+        let two = headers(&[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "198.51.100.7")]);
+        assert_eq!(
+            rules.caller(&two, ip("10.0.0.1")).address,
+            ip("198.51.100.7"),
+            "the last line is the proxy's"
+        );
+        let none = admission("");
+        assert_eq!(none.caller(&two, ip("127.0.0.1")).address, ip("127.0.0.1"));
+    }
+
+    #[test]
+    fn the_standard_header_is_read_if_it_is_named() {
+        let rules =
+            admission("listen.trusted_proxies = [\"10.0.0.1\"]\nlisten.forwarded_header = \"forwarded\"\n");
+        for (header, address) in [
+            ("for=198.51.100.7", "198.51.100.7"),
+            ("by=10.0.0.1; For=\"[2001:db8::7]:4711\";proto=https", "2001:db8::7"),
+            ("for=203.0.113.1, for=198.51.100.7;host=a", "198.51.100.7"),
+            ("for=_hidden", "10.0.0.1"),
+            ("proto=https", "10.0.0.1"),
+        ] {
+            let headers = headers(&[("forwarded", header), ("x-forwarded-for", "9.9.9.9")]);
+            assert_eq!(rules.caller(&headers, ip("10.0.0.1")).address, ip(address), "{header}");
+        }
+    }
+
+    #[test]
+    fn whoever_comes_through_a_proxy_is_no_old_hub() {
+        let rules = admission(
+            "listen.trusted_proxies = [\"10.0.0.1\"]\nmesh.legacy_hubs = [\"10.0.0.1\", \"192.0.2.7\"]\n",
+        );
+        let through = headers(&[("x-forwarded-for", "192.0.2.7")]);
+        assert!(!rules.is_old_hub(rules.caller(&through, ip("10.0.0.1"))));
+        assert!(!rules.is_old_hub(rules.caller(&HeaderMap::new(), ip("10.0.0.1"))));
+        assert!(rules.is_old_hub(rules.caller(&HeaderMap::new(), ip("192.0.2.7"))));
+        assert!(!rules.is_old_hub(rules.caller(&through, ip("192.0.2.8"))));
+    }
+
+    #[test]
+    fn origins() {
+        let rules = admission(
+            "listen.allowed_origins = [\"HTTPS://App.example.org:443\", \"app://home\", \"null\"]\n",
+        );
+        let caller = Caller { address: ip("192.0.2.1"), via_proxy: false };
+        let check = |headers: &HeaderMap| rules.check(headers, None, caller, false);
+        for good in ["https://app.example.org", "app://home", "null"] {
+            assert_eq!(check(&headers(&[("origin", good)])), Ok(()), "{good}");
+        }
+        for bad in
+            ["http://app.example.org", "https://app.example.org.evil.example", "https://example.org", ""]
+        {
+            assert_eq!(check(&headers(&[("origin", bad)])), Err(Denied::Origin), "{bad}");
+        }
+        assert_eq!(check(&HeaderMap::new()), Ok(()), "no browser");
+        assert_eq!(
+            admission("").check(&headers(&[("origin", "https://any.example")]), None, caller, false),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn where_a_token_may_stand() {
+        assert_eq!(bearer(&headers(&[("authorization", "bearer  abc")])), Some("abc"));
+        assert_eq!(bearer(&headers(&[("authorization", "Basic abc")])), None);
+        assert_eq!(in_query(Some("peerId=1&token=a%62c")).as_deref(), Some("abc"));
+        assert_eq!(in_query(Some("tokens=abc")), None);
+    }
+}

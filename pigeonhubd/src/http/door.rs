@@ -1,0 +1,134 @@
+//! The way from TCP to a WebSocket: TLS, who may come in, and how many.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode, http};
+use pigeonhub_proto::io::Request;
+use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::{Body, HEADER_TIMEOUT, Site, text};
+use crate::admission::{Caller, Denied};
+use crate::handshake;
+use crate::listener::Handshake;
+use crate::per_address::{Place, TooMany};
+use crate::session;
+use crate::stream::{Counted, linger};
+
+/// The first byte of TLS: a record of its handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Connection: close\r\nContent-Length: 45\r\n\r\nthis port speaks TLS: use wss:// or https://\n";
+
+/// Opens TLS within [`HEADER_TIMEOUT`]. Who speaks plain HTTP is told so.
+pub(super) async fn secure(
+    tcp: TcpStream,
+    tls: Arc<ServerConfig>,
+    site: &Site,
+    handshake: &Handshake,
+) -> Option<TlsStream<Counted<TcpStream>>> {
+    let refusals = &site.edge.counters().refusals;
+    let opened = tokio::select! {
+        opened = timeout(HEADER_TIMEOUT, open(tcp, tls)) => opened,
+        () = handshake.cut() => {
+            refusals.crowded.one();
+            return None;
+        }
+    };
+    match opened {
+        Err(_) => refusals.slow.one(),
+        Ok(Ok(Opened::Tls(stream))) => return Some(*stream),
+        Ok(Ok(Opened::Plain(mut tcp))) => {
+            refusals.plain_http.one();
+            if matches!(timeout(session::CLOSE_WAIT, tcp.write_all(PLAIN_HTTP)).await, Ok(Ok(()))) {
+                linger(&mut tcp, Instant::now() + session::CLOSE_WAIT).await;
+            }
+        }
+        // Whoever looks whether the port is open hangs up at once.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        Ok(Err(error)) => {
+            refusals.tls.one();
+            tracing::debug!("a TLS handshake failed: {error}");
+        }
+    }
+    None
+}
+
+enum Opened {
+    Tls(Box<TlsStream<Counted<TcpStream>>>),
+    Plain(TcpStream),
+}
+
+async fn open(tcp: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Opened> {
+    let mut first = [0; 1];
+    if tcp.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if first != [TLS_HANDSHAKE] {
+        return Ok(Opened::Plain(tcp));
+    }
+    let stream = TlsAcceptor::from(tls).accept(Counted::new(tcp)).await?;
+    Ok(Opened::Tls(Box::new(stream)))
+}
+
+/// Answers a request for a WebSocket; one that is granted is put into `wanted`.
+pub(super) fn upgrade(
+    parts: &http::request::Parts,
+    remote: IpAddr,
+    site: &Site,
+    wanted: &Mutex<Option<Request>>,
+) -> Response<Body> {
+    let refusals = &site.edge.counters().refusals;
+    let headers = match handshake::accept(parts) {
+        Ok(headers) => headers,
+        Err(refusal) => {
+            refusals.handshake.one();
+            let mut response = text(refusal.status(), &refusal.to_string());
+            if refusal.status() == StatusCode::UPGRADE_REQUIRED {
+                response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            return response;
+        }
+    };
+    let caller = site.admission.caller(&parts.headers, remote);
+    let request = handshake::request(parts, caller);
+    let proves_key = request.mesh && site.hub_enabled;
+    if let Err(denied) = site.admission.check(&parts.headers, parts.uri.query(), caller, proves_key) {
+        tracing::debug!("a WebSocket for {} was refused: {denied}", caller.address);
+        if denied == Denied::Origin {
+            refusals.origin.one();
+            return text(StatusCode::FORBIDDEN, &format!("{denied}\n"));
+        }
+        refusals.token.one();
+        let mut response = text(StatusCode::UNAUTHORIZED, &format!("{denied}\n"));
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        return response;
+    }
+    *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().extend(headers);
+    response
+}
+
+/// A place among the connections of the request's address; none is needed for an old hub.
+pub(super) fn enter(site: &Site, request: &Request) -> Result<Option<Place>, TooMany> {
+    let caller = Caller { address: request.remote, via_proxy: request.via_proxy };
+    if site.admission.is_old_hub(caller) {
+        return Ok(None);
+    }
+    let refusals = &site.edge.counters().refusals;
+    let entered = site.edge.addresses().enter(request.remote, site.admission.rates);
+    entered.map(Some).inspect_err(|too_many| match too_many {
+        TooMany::Connections => refusals.address_connections.one(),
+        TooMany::Connects => refusals.address_connects.one(),
+    })
+}

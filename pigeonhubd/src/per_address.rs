@@ -1,0 +1,284 @@
+//! What one address may take: connections at once, connects and messages a second.
+//!
+//! Rates are a leaky bucket (GCRA, by the `governor` crate) that holds
+//! [`BURST`] seconds' worth, so that many users behind one address may come at
+//! once after a restart, and none may come like that for long.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use pigeonhub_proto::config::Config;
+
+/// Addresses that are remembered at most, some 20 MB of them. When as many are
+/// connected or were within [`BURST`], further ones have no limits of their
+/// own: refusing them would let one attacker with many addresses shut others out.
+pub const MAX_ADDRESSES: usize = 65_536;
+
+/// Seconds over which a rate is counted.
+pub const BURST: u32 = 10;
+
+/// Seconds after which an address that is not connected is forgotten: its
+/// buckets are empty again.
+const FORGET: u64 = BURST as u64 + 1;
+
+/// The limits of one address; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rates {
+    /// Connections at once.
+    pub connections: u32,
+    /// New connections a second.
+    pub connects: u32,
+    /// Messages a second.
+    pub messages: u32,
+}
+
+impl Rates {
+    /// As configured.
+    pub fn of(config: &Config) -> Self {
+        let listen = &config.listen;
+        Self {
+            connections: listen.max_connections_per_address,
+            connects: listen.max_connects_per_second,
+            messages: listen.max_messages_per_second,
+        }
+    }
+}
+
+/// Why an address gets no further connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TooMany {
+    /// Connections at once.
+    #[error("Too many connections from your address")]
+    Connections,
+    /// Connections within a short time.
+    #[error("Too many connects from your address; wait a few seconds")]
+    Connects,
+}
+
+/// Everyone who is connected or was a moment ago.
+#[derive(Debug)]
+pub struct Addresses {
+    origin: Instant,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    map: HashMap<IpAddr, Arc<Address>>,
+    /// When there are as many, those that can be forgotten are.
+    sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Address {
+    rates: Rates,
+    open: Arc<AtomicU32>,
+    /// Seconds since the origin at which it last came or went.
+    touched: AtomicU64,
+    connects: Option<Bucket>,
+    messages: Option<Bucket>,
+}
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, SinceStart, NoOpMiddleware<Nanos>>;
+
+/// Time since this process had its first address.
+#[derive(Clone, Debug)]
+struct SinceStart(Instant);
+
+impl Clock for SinceStart {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        self.0.elapsed().into()
+    }
+}
+
+fn bucket(per_second: u32, origin: Instant) -> Option<Bucket> {
+    let rate = NonZeroU32::new(per_second)?;
+    let burst = NonZeroU32::new(per_second.saturating_mul(BURST))?;
+    Some(RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), SinceStart(origin)))
+}
+
+impl Address {
+    fn new(rates: Rates, open: Arc<AtomicU32>, origin: Instant) -> Self {
+        let (connects, messages) = (bucket(rates.connects, origin), bucket(rates.messages, origin));
+        Self { rates, open, touched: AtomicU64::new(0), connects, messages }
+    }
+}
+
+/// One connection of an address; counted until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    address: Option<Arc<Address>>,
+    origin: Instant,
+}
+
+impl Place {
+    /// Whether one more message may come.
+    pub fn message(&self) -> bool {
+        let bucket = self.address.as_ref().and_then(|address| address.messages.as_ref());
+        bucket.is_none_or(|bucket| bucket.check().is_ok())
+    }
+
+    /// Messages a second that may come, for those who are told; 0 if there is no limit.
+    pub fn rate(&self) -> u32 {
+        self.address.as_ref().map_or(0, |address| address.rates.messages)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(address) = &self.address {
+            address.open.fetch_sub(1, Ordering::Relaxed);
+            address.touched.store(self.origin.elapsed().as_secs(), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Default for Addresses {
+    fn default() -> Self {
+        Self { origin: Instant::now(), known: Mutex::default() }
+    }
+}
+
+impl Addresses {
+    /// One more connection from there, if it may be.
+    ///
+    /// # Errors
+    /// Which limit it would break.
+    pub fn enter(&self, remote: IpAddr, rates: Rates) -> Result<Place, TooMany> {
+        let free = Place { address: None, origin: self.origin };
+        let remote = network(remote);
+        if remote.is_loopback() || rates == Rates::default() {
+            return Ok(free);
+        }
+        let Some(address) = self.address(remote, rates) else { return Ok(free) };
+        if address.connects.as_ref().is_some_and(|bucket| bucket.check().is_err()) {
+            return Err(TooMany::Connects);
+        }
+        let most = if rates.connections == 0 { u32::MAX } else { rates.connections };
+        let more = |open: u32| (open < most).then(|| open.saturating_add(1));
+        let entered = address.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        entered.map_err(|_| TooMany::Connections)?;
+        Ok(Place { address: Some(address), origin: self.origin })
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).map.len()
+    }
+
+    /// Whether nobody is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn address(&self, remote: IpAddr, rates: Rates) -> Option<Arc<Address>> {
+        let now = self.origin.elapsed().as_secs();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(address) = known.map.get_mut(&remote) {
+            if address.rates != rates {
+                // Connections from before keep their own limits, and count here.
+                *address = Arc::new(Address::new(rates, Arc::clone(&address.open), self.origin));
+            }
+            address.touched.store(now, Ordering::Relaxed);
+            return Some(Arc::clone(address));
+        }
+        if known.map.len() >= known.sweep_at {
+            known.map.retain(|_, address| {
+                let touched = address.touched.load(Ordering::Relaxed);
+                address.open.load(Ordering::Relaxed) > 0 || now.saturating_sub(touched) < FORGET
+            });
+            // Not again for the next few: a sweep looks at all of them.
+            known.sweep_at = (known.map.len() * 2).max(1024);
+        }
+        if known.map.len() >= MAX_ADDRESSES {
+            return None;
+        }
+        let address = Arc::new(Address::new(rates, Arc::default(), self.origin));
+        address.touched.store(now, Ordering::Relaxed);
+        known.map.insert(remote, Arc::clone(&address));
+        Some(address)
+    }
+}
+
+/// What counts as one address: of IPv6 the first 64 bits, which one customer has.
+fn network(remote: IpAddr) -> IpAddr {
+    match remote.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn connections_at_once_are_counted_by_address_and_by_64_bits() {
+        let (addresses, rates) = (Addresses::default(), Rates { connections: 2, ..Rates::default() });
+        let enter = |text| addresses.enter(ip(text), rates);
+        let first = enter("2001:db8::1").expect("room");
+        let _second = enter("2001:db8::ffff").expect("room");
+        assert_eq!(enter("2001:db8::2").err(), Some(TooMany::Connections));
+        assert!(enter("2001:db8:0:1::1").is_ok(), "another customer");
+        drop(first);
+        let _third = enter("2001:db8::3").expect("the place is free again");
+        let _mapped = [enter("::ffff:192.0.2.1").expect("room"), enter("192.0.2.1").expect("room")];
+        assert!(enter("192.0.2.1").is_err(), "the same however it is written");
+        for _ in 0..100 {
+            std::mem::forget(enter("127.0.0.1").expect("loopback has no limit"));
+            std::mem::forget(enter("::1").expect("loopback has no limit"));
+        }
+    }
+
+    #[test]
+    fn connects_and_messages_have_a_burst_and_then_a_rate() {
+        let addresses = Addresses::default();
+        let rates = Rates { connects: 1, messages: 2, ..Rates::default() };
+        let came = (0..100).take_while(|_| addresses.enter(ip("192.0.2.1"), rates).is_ok()).count();
+        // More only if the test stood still for seconds.
+        assert!((10..30).contains(&came), "{came}");
+        assert!(matches!(addresses.enter(ip("192.0.2.1"), rates), Err(TooMany::Connects)));
+        let place = addresses.enter(ip("192.0.2.2"), rates).expect("another");
+        let other = addresses.enter(ip("192.0.2.2"), rates).expect("the same");
+        let said =
+            (0..100).take_while(|i| if i % 2 == 0 { place.message() } else { other.message() }).count();
+        assert!((20..60).contains(&said), "{said}");
+        assert!(addresses.enter(ip("192.0.2.3"), rates).expect("another").message());
+    }
+
+    #[test]
+    fn new_limits_count_for_who_is_there() {
+        let addresses = Addresses::default();
+        let limit = |connections| Rates { connections, ..Rates::default() };
+        let _place = addresses.enter(ip("192.0.2.1"), limit(5)).expect("room");
+        assert!(addresses.enter(ip("192.0.2.1"), limit(1)).is_err());
+        assert!(addresses.enter(ip("192.0.2.1"), limit(0)).is_ok(), "none");
+        assert!(addresses.enter(ip("192.0.2.1"), limit(2)).is_ok());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_nobody_is_shut_out() {
+        let (addresses, rates) = (Addresses::default(), Rates { connects: 1, ..Rates::default() });
+        for i in 0..u32::try_from(MAX_ADDRESSES + 5000).expect("small") {
+            assert!(addresses.enter(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i).into(), rates).is_ok());
+        }
+        assert!(addresses.len() <= MAX_ADDRESSES, "{}", addresses.len());
+    }
+}
