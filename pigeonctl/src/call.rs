@@ -1,6 +1,7 @@
 //! Requests to a hub over its control socket, and its responses.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,6 +11,8 @@ use nix::sys::socket::{getsockopt, sockopt};
 use pigeonhub_proto::control::{
     Answer, CONTROL_VERSION, Command, ControlErrorCode, ControlRequest, ControlResponse,
 };
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::failure::Failure;
 
@@ -62,9 +65,29 @@ impl Call {
     }
 
     /// The next of several answers to one question, however long it takes;
-    /// none once the hub has hung up.
-    pub(crate) fn next(&mut self) -> Result<Option<Answer>, Failure> {
+    /// none once the hub has hung up. That nobody reads `out` any more ends it.
+    pub(crate) fn next(&mut self, out: impl AsFd) -> Result<Option<Answer>, Failure> {
+        if self.stream.buffer().is_empty() {
+            self.wait(out.as_fd())?;
+        }
         self.receive(None)
+    }
+
+    /// Until there is something to read, or `out` is closed at its far end.
+    fn wait(&self, out: BorrowedFd<'_>) -> Result<(), Failure> {
+        let hub = self.stream.get_ref();
+        let mut both = [PollFd::new(hub, PollFlags::IN), PollFd::new(&out, PollFlags::empty())];
+        match poll(&mut both, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => return Ok(()),
+            Err(error) => return Err(self.failure(error.into())),
+        }
+        let [_, out] = &both;
+        // Pipes and terminals tell it in different words.
+        match out.revents().intersects(PollFlags::ERR | PollFlags::HUP) {
+            true => Err(Failure::Output(io::ErrorKind::BrokenPipe.into())),
+            false => Ok(()),
+        }
     }
 
     fn send(&mut self, command: Command) -> io::Result<()> {

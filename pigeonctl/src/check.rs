@@ -11,6 +11,7 @@ use crate::commands::Front;
 use crate::failure::Failure;
 use crate::look::{Look, Paint, count};
 use crate::show;
+use crate::talk::say;
 
 /// Where the daemon's files are, unless the variable below says otherwise.
 const CONFIG_DIR: &str = "/etc/pigeonhubd";
@@ -51,8 +52,8 @@ pub(crate) fn run(front: &Front, files: &[PathBuf]) -> Result<(), Failure> {
         }
     }
     match (mistakes.len(), read) {
-        (0, 0) => eprintln!("{} has no configuration: a hub has the defaults", config_dir().display()),
-        (0, read) => eprintln!("{}: no mistake", count(read, "file")),
+        (0, 0) => say(&format!("{} has no configuration: a hub has the defaults", config_dir().display())),
+        (0, read) => say(&format!("{}: no mistake", count(read, "file"))),
         (mistakes, read) => {
             return Err(Failure::Rejected(format!(
                 "{} in {}",
@@ -251,9 +252,8 @@ impl Mistake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden::PLAIN;
     use crate::look::now_ms;
-
-    const LOOK: Look = Look { colour: false, unicode: true, width: 80, now: 0 };
 
     struct Dir(PathBuf);
 
@@ -278,7 +278,7 @@ mod tests {
     fn told(dir: &Dir, layers: &Layers) -> String {
         let mut out = Vec::new();
         for mistake in check(layers).expect("files can be read").1 {
-            mistake.write(&mut out, &LOOK).expect("it is memory");
+            mistake.write(&mut out, &PLAIN).expect("it is memory");
         }
         String::from_utf8(out).expect("UTF-8").replace(&*dir.0.to_string_lossy(), "DIR")
     }

@@ -12,7 +12,9 @@ use serde_json::json;
 use crate::call::{self, Call};
 use crate::cli::{Ask, Cli, ConfigAsk, OnePeer, Picture};
 use crate::failure::Failure;
-use crate::look::{Look, clean, count, duration};
+use crate::look::{Look, count, duration};
+use crate::talk::say;
+use crate::text::clean;
 use crate::{check, doctor, find, flows, show, topology};
 
 /// How long a hub may take to read its configuration and put it in force.
@@ -61,7 +63,7 @@ impl Front {
             Answer::Links(links) => show::links(&mut out, look, links)?,
             Answer::Route(route) => show::route(&mut out, look, route)?,
             Answer::Metrics(text) => out.write_all(text.as_bytes())?,
-            Answer::Done(text) => eprintln!("{}", clean(text)),
+            Answer::Done(text) => say(text),
             other => show::json(&mut out, other)?,
         }
         Ok(())
@@ -143,7 +145,7 @@ fn draw(front: &Front, picture: &Picture) -> Result<(), Failure> {
         Picture { svg: Some(file), .. } => {
             let written = std::fs::write(file, topology::svg(mesh));
             written.map_err(|error| Failure::File { path: file.clone(), done: "written", error })?;
-            eprintln!("{} written: {}", file.display(), count(mesh.hubs.len(), "hub"));
+            say(&format!("{} written: {}", file.display(), count(mesh.hubs.len(), "hub")));
         }
         _ if front.json => show::json(&mut out, &answer)?,
         _ => topology::terminal(&mut out, &front.look, mesh)?,
@@ -162,7 +164,7 @@ fn reload(front: &Front, dry_run: bool) -> Result<(), Failure> {
     let answer = call.ask(Command::Reload { dry_run })?;
     let (Answer::Reload(report), false) = (&answer, front.json) else { return front.print(&answer) };
     show::difference(&mut io::stdout().lock(), &front.look, report)?;
-    eprintln!("{}", reloaded(report, dry_run));
+    say(&reloaded(report, dry_run));
     Ok(())
 }
 
@@ -209,7 +211,7 @@ fn version(front: &Front) -> Result<(), Failure> {
             let up = duration(status.uptime);
             writeln!(out, "pigeonhubd {} (port {}, up {up})", clean(&status.version), status.port)?;
         }
-        Err(why) => eprintln!("{why}"),
+        Err(why) => say(&why),
     }
     Ok(())
 }

@@ -80,7 +80,7 @@ impl Failure {
             Self::Rejected(_) => 6,
             Self::TimedOut { .. } | Self::Unanswered(_) => 7,
             Self::Refused { code, .. } => match code {
-                ControlErrorCode::BadRequest | ControlErrorCode::Busy => 1,
+                ControlErrorCode::BadRequest | ControlErrorCode::Busy | ControlErrorCode::Other => 1,
                 ControlErrorCode::NotPermitted => 4,
                 ControlErrorCode::ConfigRejected => 6,
                 ControlErrorCode::TimedOut => 7,

@@ -1,6 +1,6 @@
 //! Commands that take more than one question, or time.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,8 +12,10 @@ use crate::call::{self, Call};
 use crate::cli::{EVENTS, Since};
 use crate::commands::Front;
 use crate::failure::Failure;
-use crate::look::{Look, Paint, clean, count, duration, millis, now_ms};
+use crate::look::{Look, Paint, count, duration, millis, now_ms};
 use crate::table::{Cell, table};
+use crate::talk::say;
+use crate::text::clean;
 use crate::{find, show};
 
 /// Events that `status` shows.
@@ -41,11 +43,13 @@ fn ask_status(socket: &Path, timeout: Duration) -> Result<Status, Failure> {
 
 /// One screen.
 pub(crate) fn status(front: &Front) -> Result<(), Failure> {
-    let screen = screen(front)?;
+    // What does not fit a terminal, its user can scroll back to.
+    let screen = screen(front, &Look { rows: None, ..front.look })?;
     Ok(io::stdout().lock().write_all(&screen)?)
 }
 
-fn screen(front: &Front) -> Result<Vec<u8>, Failure> {
+/// `look` says how wide, and how many lines there may be at most.
+fn screen(front: &Front, look: &Look) -> Result<Vec<u8>, Failure> {
     let socket = front.socket()?;
     let status = ask_status(&socket, call::TIMEOUT)?;
     let mut screen = Vec::new();
@@ -59,8 +63,16 @@ fn screen(front: &Front) -> Result<Vec<u8>, Failure> {
         Ok(Answer::Events(events)) => events,
         _ => Vec::new(),
     };
-    let look = Look { now: now_ms(), ..front.look };
-    show::status(&mut screen, &look, &status, last(&events, STATUS_EVENTS))?;
+    show::status(&mut screen, look, &status, last(&events, STATUS_EVENTS))?;
+    if let Some(rows) = look.rows {
+        // Of the events the last ones say most.
+        let lines = screen.iter().filter(|byte| **byte == b'\n').count();
+        let (over, shown) = (lines.saturating_sub(rows), events.len().min(STATUS_EVENTS));
+        if over > 0 {
+            screen.clear();
+            show::status(&mut screen, look, &status, last(&events, shown.saturating_sub(over)))?;
+        }
+    }
     Ok(screen)
 }
 
@@ -70,30 +82,55 @@ fn last(events: &[EventInfo], most: usize) -> &[EventInfo] {
 
 /// One screen, again and again.
 pub(crate) fn watch(front: &Front) -> Result<(), Failure> {
-    // The first time a hub that is not there is an error; later it may be on its way back.
-    let mut frame = screen(front)?;
-    let terminal = std::io::IsTerminal::is_terminal(&io::stdout());
+    let terminal = io::stdout().is_terminal() && !front.json;
+    let mut first = true;
     loop {
+        // The window may have another size by now, and its last line stays free for the cursor.
+        let mut look = Look::of_stdout();
+        look.rows = look.rows.filter(|_| terminal).map(|rows| rows.saturating_sub(1).max(1));
+        let frame = match screen(front, &look) {
+            Ok(frame) => frame,
+            // The first time a hub that is not there is an error; later it may be on its way back.
+            Err(failure) if first => return Err(failure),
+            Err(failure) => trouble(front, &look, &failure)?,
+        };
         let mut out = io::stdout().lock();
-        if terminal && !front.json {
-            // From the top, each line to its end, then whatever was below: nothing flickers.
-            let text = String::from_utf8_lossy(&frame).replace('\n', "\x1b[K\r\n");
-            write!(out, "\x1b[H{text}\x1b[J")?;
-        } else {
-            out.write_all(&frame)?;
-            if !front.json {
-                writeln!(out)?;
-            }
+        match terminal {
+            true => out.write_all(picture(&look, &frame, first).as_bytes())?,
+            false => out.write_all(&frame)?,
+        }
+        if !terminal && !front.json {
+            writeln!(out)?;
         }
         out.flush()?;
         drop(out);
+        first = false;
         sleep(SECOND);
-        frame = screen(front).or_else(|failure| match failure {
-            Failure::Output(_) => Err(failure),
-            _ if front.json => Ok(format!("{}\n", json!({ "error": failure.to_string() })).into_bytes()),
-            _ => Ok(format!("{} {failure}\n", front.look.paint(Paint::Bad, "pigeonctl:")).into_bytes()),
-        })?;
     }
+}
+
+/// What is shown in place of a status.
+fn trouble(front: &Front, look: &Look, failure: &Failure) -> io::Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    match front.json {
+        true => show::line(&mut frame, &json!({ "error": failure.to_string() }))?,
+        false => {
+            let name = look.paint(Paint::Bad, "pigeonctl:");
+            writeln!(frame, "{name} {}", clean(&failure.to_string()))?;
+        }
+    }
+    Ok(frame)
+}
+
+/// A frame as a terminal shows it in place of the one before: from the top,
+/// each line to its end, then whatever was below. Nothing flickers.
+fn picture(look: &Look, frame: &[u8], first: bool) -> String {
+    let rows = look.rows.unwrap_or(usize::MAX);
+    let text = String::from_utf8_lossy(frame);
+    // What was on the screen before goes up, where one can scroll back to it.
+    let above = "\n".repeat(if first { look.rows.map_or(0, |rows| rows + 1) } else { 0 });
+    let lines = text.lines().take(rows).map(|line| format!("{}\x1b[K\r\n", look.cut_line(line)));
+    format!("{above}\x1b[H{}\x1b[J", lines.collect::<String>())
 }
 
 /// All hubs of this machine.
@@ -144,7 +181,7 @@ pub(crate) fn instances(front: &Front) -> Result<(), Failure> {
     });
     table(&mut out, &front.look, [">PORT", "STATE", ">LINKS", ">PEERS", ">UPTIME", "HUB", "SOCKET"], rows)?;
     if found.is_empty() {
-        eprintln!("no hub runs on this machine, as far as this user can see");
+        say("no hub runs on this machine, as far as this user can see");
     }
     Ok(())
 }
@@ -211,7 +248,7 @@ pub(crate) fn ping(front: &Front, hub: &str, probes: u64) -> Result<(), Failure>
     };
     let mean = times.iter().sum::<u64>() / times.len() as u64;
     let (least, mean, most) = (millis(*least), millis(mean), millis(*most));
-    eprintln!("{} of {probes} answered; least {least}, mean {mean}, most {most}", times.len());
+    say(&format!("{} of {probes} answered; least {least}, mean {mean}, most {most}", times.len()));
     Ok(())
 }
 
@@ -252,7 +289,7 @@ pub(crate) fn events(
             return Ok(());
         }
         first = false;
-        answer = call.next()?.ok_or(Failure::HungUp { socket: socket.clone() })?;
+        answer = call.next(io::stdout())?.ok_or(Failure::HungUp { socket: socket.clone() })?;
     }
 }
 

@@ -9,7 +9,10 @@ use crate::look::Look;
 pub(crate) const NOW: u64 = 1_700_000_000_000;
 
 /// Without colour.
-pub(crate) const PLAIN: Look = Look { colour: false, unicode: true, width: 80, now: NOW };
+pub(crate) const PLAIN: Look = Look { colour: false, unicode: true, width: 80, rows: None, now: NOW };
+
+/// On a terminal with room for every table.
+pub(crate) const WIDE: Look = Look { width: 200, ..PLAIN };
 
 /// With colour.
 pub(crate) const COLOURED: Look = Look { colour: true, ..PLAIN };

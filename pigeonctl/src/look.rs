@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use unicode_width::UnicodeWidthChar;
+use crate::text;
 
 /// What the output can show.
 #[derive(Clone, Copy, Debug)]
@@ -12,8 +12,10 @@ pub(crate) struct Look {
     pub(crate) colour: bool,
     /// Characters beyond ASCII.
     pub(crate) unicode: bool,
-    /// Columns.
+    /// Columns; without end where no terminal is.
     pub(crate) width: usize,
+    /// Lines, if it is a terminal that tells.
+    pub(crate) rows: Option<usize>,
     /// The time, in milliseconds since the Unix epoch, that ages are counted to.
     pub(crate) now: u64,
 }
@@ -36,13 +38,27 @@ impl Look {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-        let width = || terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+        let size = terminal_size::terminal_size_of(std::io::stdout());
+        let of_terminal = size.map(|(columns, _)| usize::from(columns.0)).filter(|columns| *columns > 0);
+        // What goes into a file or to another program is whole.
+        let width = columns.or(of_terminal).unwrap_or(if terminal { 80 } else { usize::MAX });
         Self {
             colour: terminal && !dumb && !set("NO_COLOR"),
             unicode: unicode(|name| std::env::var(name).ok()),
-            width: columns.or_else(width).unwrap_or(80).clamp(20, 500),
+            width: width.max(20),
+            rows: size.map(|(_, rows)| usize::from(rows.0)).filter(|rows| *rows > 0),
             now: now_ms(),
         }
+    }
+
+    /// The beginning of `text` that fits into so many columns.
+    pub(crate) fn cut(&self, text: &str, width: usize) -> String {
+        text::cut(text, width, self.sign("…", ".."))
+    }
+
+    /// The beginning of a painted line that fits into the width.
+    pub(crate) fn cut_line(&self, line: &str) -> String {
+        text::cut_painted(line, self.width, self.sign("…", ".."))
     }
 
     /// `text` in that colour.
@@ -85,31 +101,6 @@ fn unicode(var: impl Fn(&str) -> Option<String>) -> bool {
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Text from outside, which may hold what a terminal would obey.
-pub(crate) fn clean(text: &str) -> String {
-    // Beside control characters, those that change the direction of writing.
-    let bad = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Columns that a text takes.
-pub(crate) fn columns(text: &str) -> usize {
-    text.chars().map(|c| c.width().unwrap_or(0)).sum()
-}
-
-/// The beginning of `text` that fits into so many columns.
-pub(crate) fn cut(text: &str, width: usize) -> String {
-    if columns(text) <= width {
-        return text.to_owned();
-    }
-    let mut used = 1;
-    let fits = |c: &char| {
-        used += c.width().unwrap_or(0);
-        used <= width
-    };
-    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 /// Seconds as people say them: the two largest units.
@@ -172,13 +163,6 @@ mod tests {
         assert_eq!((millis(812).as_str(), millis(12_345).as_str()), ("0.81 ms", "12.3 ms"));
         assert_eq!(timestamp(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
         assert_eq!(timestamp(u64::MAX), "9999-12-31T23:59:59.000Z");
-    }
-
-    #[test]
-    fn texts_from_outside_cannot_steer_the_terminal() {
-        assert_eq!(clean("a\x1b[31mb\u{202e}\n"), "a\u{fffd}[31mb\u{fffd}\u{fffd}");
-        assert_eq!(cut("abcdef", 4), "abc…");
-        assert_eq!((cut("鳩鳩鳩", 5), columns("鳩鳩…")), (String::from("鳩鳩…"), 5));
     }
 
     #[test]

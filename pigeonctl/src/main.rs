@@ -10,12 +10,15 @@ mod find;
 mod flows;
 #[cfg(test)]
 mod golden;
+mod json;
 mod look;
 #[cfg(test)]
 mod manual;
 mod metrics;
 mod show;
 mod table;
+mod talk;
+mod text;
 mod topology;
 
 use std::process::ExitCode;
@@ -27,7 +30,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) if failure.is_closed_output() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("pigeonctl: {failure}");
+            talk::say(&format!("pigeonctl: {failure}"));
             ExitCode::from(failure.exit_code())
         }
     }

@@ -4,11 +4,13 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
+use crate::json;
+
 /// One object a sample: `{"name":…,"labels":{…},"value":…}`. A value that JSON
 /// has no number for, such as `+Inf`, is a text.
-pub(crate) fn json(out: &mut impl Write, text: &str) -> io::Result<()> {
+pub(crate) fn as_json(out: &mut impl Write, text: &str) -> io::Result<()> {
     let samples = text.lines().filter(|line| !line.starts_with('#')).filter_map(sample);
-    samples.into_iter().try_for_each(|sample| writeln!(out, "{sample}"))
+    samples.into_iter().try_for_each(|sample| json::line(out, &sample))
 }
 
 fn sample(line: &str) -> Option<Value> {
@@ -58,7 +60,7 @@ mod tests {
     fn each_sample_is_an_object() {
         let text = "# TYPE a counter\na_total 3\nb{x=\"1 }\\\"\\n\",y=\"\"} 0.5 1700\nc{le=\"+Inf\"} +Inf\nbroken{\n# EOF\n";
         let mut out = Vec::new();
-        super::json(&mut out, text).expect("it is memory");
+        super::as_json(&mut out, text).expect("it is memory");
         assert_eq!(
             String::from_utf8(out).expect("UTF-8"),
             "{\"labels\":{},\"name\":\"a_total\",\"value\":3}\n\

@@ -16,8 +16,10 @@ use serde::Serialize;
 
 use crate::commands::Front;
 use crate::failure::Failure;
-use crate::look::{Look, Paint, clean, count};
+use crate::look::{Look, Paint, count};
 use crate::show;
+use crate::talk::say;
+use crate::text::clean;
 use ground::Ground;
 
 /// How a finding is.
@@ -92,8 +94,8 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
     let of = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     let (failed, warnings) = (of(Verdict::Failed), of(Verdict::Warning));
     match (failed, warnings) {
-        (0, 0) => eprintln!("nothing is wrong"),
-        (0, warnings) => eprintln!("nothing is broken; {}", count(warnings, "warning")),
+        (0, 0) => say("nothing is wrong"),
+        (0, warnings) => say(&format!("nothing is broken; {}", count(warnings, "warning"))),
         (failed, warnings) => {
             let told = format!("{} and {}", count(failed, "fault"), count(warnings, "warning"));
             return Err(Failure::Unwell(format!("{told} found; each has its cure below it")));

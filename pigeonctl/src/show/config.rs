@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use pigeonhub_proto::control::{ConfigValue, ReloadReport};
 
-use crate::look::{Look, Paint, clean, columns};
+use crate::look::{Look, Paint};
+use crate::text::{clean, columns};
 
 /// The widest value that the origins of others are aligned to, in columns.
 const WIDEST: usize = 48;
@@ -24,6 +25,7 @@ pub(crate) fn config(
             sections.push(section);
         }
     }
+    let mut begun = false;
     for section in sections {
         let of_section = |value: &&ConfigValue| {
             value.key.split_once('.').map_or(section.is_empty(), |(of, _)| of == section)
@@ -37,9 +39,11 @@ pub(crate) fn config(
             })
             .collect();
         if !section.is_empty() {
-            writeln!(out, "\n{}", look.paint(Paint::Bold, &format!("[{}]", clean(section))))?;
+            let gap = if begun { "\n" } else { "" };
+            writeln!(out, "{gap}{}", look.paint(Paint::Bold, &format!("[{}]", clean(section))))?;
         }
         let width = lines.iter().map(|(line, _)| columns(line)).filter(|width| *width <= WIDEST).max();
+        begun |= !lines.is_empty();
         for (line, value) in &lines {
             let pad = width.unwrap_or(0).saturating_sub(columns(line));
             let set = value.origin != "default";

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use pigeonhub_proto::control::EventInfo;
 use serde_json::Value;
 
-use crate::look::{Look, Paint, clean, timestamp};
+use crate::look::{Look, Paint, timestamp};
+use crate::text::{clean, shortened};
 
 /// When, what, and about what.
 pub(crate) fn event(out: &mut impl Write, look: &Look, event: &EventInfo) -> io::Result<()> {
@@ -20,13 +21,10 @@ pub(crate) fn event(out: &mut impl Write, look: &Look, event: &EventInfo) -> io:
 
 /// An event without its time, and with ids cut short.
 pub(crate) fn event_text(event: &EventInfo) -> String {
-    let is_id = |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut short = event.clone();
     for value in short.fields.values_mut() {
-        if let Value::String(text) = value
-            && is_id(text)
-        {
-            text.truncate(8);
+        if let Value::String(text) = value {
+            *text = shortened(text).to_owned();
         }
     }
     clean(&event.event) + &fields(&short)

@@ -6,8 +6,9 @@ use pigeonhub_proto::control::{HubInfo, LinkInfo, ProbeHop, RouteInfo};
 use pigeonhub_proto::id::Id;
 
 use super::named;
-use crate::look::{Look, Paint, bytes, clean, duration, millis};
+use crate::look::{Look, Paint, bytes, duration, millis};
 use crate::table::{Cell, table};
+use crate::text::clean;
 
 /// A hub that never told its id, as JavaScript hubs that were dialled do not.
 fn is_unnamed(hub: &Id) -> bool {

@@ -10,16 +10,17 @@ mod tests;
 use std::io::{self, Write};
 
 use pigeonhub_proto::control::{Answer, NetworkInfo, PeerInfo};
-use serde::Serialize;
 use serde_json::json;
 
+pub(crate) use crate::json::{line, lines};
 pub(crate) use config::{config, difference};
 pub(crate) use events::event;
 pub(crate) use mesh::{hubs, links, route, trace, way};
 pub(crate) use status::{state_paint, state_text, status};
 
-use crate::look::{Look, Paint, clean, timestamp};
+use crate::look::{Look, Paint, timestamp};
 use crate::table::{Cell, table};
+use crate::text::clean;
 
 /// One JSON object a line.
 pub(crate) fn json(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
@@ -34,19 +35,10 @@ pub(crate) fn json(out: &mut impl Write, answer: &Answer) -> io::Result<()> {
         Answer::Trace(all) => lines(out, all),
         Answer::Config(all) => lines(out, all),
         Answer::Events(all) => lines(out, all),
-        Answer::Metrics(text) => crate::metrics::json(out, text),
+        Answer::Metrics(text) => crate::metrics::as_json(out, text),
         Answer::Reload(report) => line(out, report),
         Answer::Done(text) => line(out, &json!({ "done": text })),
     }
-}
-
-/// One object.
-pub(crate) fn line(out: &mut impl Write, object: &impl Serialize) -> io::Result<()> {
-    writeln!(out, "{}", serde_json::to_string(object)?)
-}
-
-fn lines(out: &mut impl Write, objects: &[impl Serialize]) -> io::Result<()> {
-    objects.iter().try_for_each(|object| line(out, object))
 }
 
 /// Lines that begin with a word in a column of its own.

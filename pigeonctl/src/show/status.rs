@@ -6,7 +6,8 @@ use pigeonhub_proto::control::{EventInfo, MeshState, Status};
 
 use super::events::event_text;
 use super::named;
-use crate::look::{Look, Paint, clean, count, cut, duration};
+use crate::look::{Look, Paint, count, duration};
+use crate::text::clean;
 
 /// The state in a word.
 pub(crate) fn state_text(state: MeshState) -> &'static str {
@@ -68,7 +69,7 @@ pub(crate) fn status(
     }
     for event in events {
         let line = format!("{:>14}  {}", look.ago(event.at), event_text(event));
-        writeln!(out, "{}", cut(&line, look.width))?;
+        writeln!(out, "{}", look.cut(&line, look.width))?;
     }
     Ok(())
 }

@@ -6,7 +6,8 @@ use pigeonhub_proto::id::Id;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::golden::{ASCII, COLOURED, NOW, PLAIN, golden, shown};
+use crate::golden::{ASCII, COLOURED, NOW, PLAIN, WIDE, golden, shown};
+use crate::look::Look;
 
 fn id(byte: u8) -> Id {
     Id([byte; 20])
@@ -131,10 +132,11 @@ fn some_links() -> Vec<LinkInfo> {
 
 #[test]
 fn hubs_and_links_are_tables() {
-    golden("hubs.txt", &shown(|out| hubs(out, &PLAIN, &some_hubs())));
-    golden("hubs-colour.txt", &shown(|out| hubs(out, &COLOURED, &some_hubs())));
-    golden("links.txt", &shown(|out| links(out, &PLAIN, &some_links())));
-    golden("links-ascii.txt", &shown(|out| links(out, &ASCII, &some_links())));
+    golden("hubs.txt", &shown(|out| hubs(out, &WIDE, &some_hubs())));
+    golden("hubs-colour.txt", &shown(|out| hubs(out, &Look { width: 200, ..COLOURED }, &some_hubs())));
+    golden("hubs-narrow.txt", &shown(|out| hubs(out, &PLAIN, &some_hubs())));
+    golden("links.txt", &shown(|out| links(out, &WIDE, &some_links())));
+    golden("links-ascii.txt", &shown(|out| links(out, &Look { width: 200, ..ASCII }, &some_links())));
 }
 
 fn some_peers() -> Vec<PeerInfo> {
@@ -145,12 +147,17 @@ fn some_peers() -> Vec<PeerInfo> {
         local,
         announced_at: NOW - 65_000,
     };
-    vec![peer(0xa1, "global", true), peer(0xb2, "鳩 and more", false), peer(0xb2, "\u{1b}]0;x\u{7}", false)]
+    vec![
+        peer(0xa1, "global", true),
+        peer(0xb2, "鳩 and more", false),
+        peer(0xb2, "\u{1b}]0;x\u{9b}2J\u{7}", false),
+    ]
 }
 
 #[test]
 fn peers_and_networks_are_tables() {
-    golden("peers.txt", &shown(|out| peers(out, &PLAIN, &some_peers())));
+    golden("peers.txt", &shown(|out| peers(out, &WIDE, &some_peers())));
+    golden("peers-narrow.txt", &shown(|out| peers(out, &PLAIN, &some_peers())));
     golden("peer.txt", &shown(|out| peer(out, &PLAIN, &some_peers()[1..])));
     let network =
         |name: &str| NetworkInfo { network: name.to_owned(), local_peers: 3, remote_peers: 12, hubs: 2 };

@@ -10,7 +10,8 @@ use pigeonhub_proto::control::{Topology, TopologyHub};
 use pigeonhub_proto::id::Id;
 
 use super::{place, state};
-use crate::look::{Look, Paint, columns, cut};
+use crate::look::{Look, Paint};
+use crate::text::columns;
 
 /// The widest drawing, in columns.
 const WIDEST: usize = 78;
@@ -71,7 +72,7 @@ pub(super) fn ring(out: &mut impl Write, look: &Look, mesh: &Topology) -> io::Re
     let height = if hubs.len() == 2 { 4 } else { (hubs.len() * 2 + 5).min(23) };
     let places = places(&hubs, canvas_width, height);
 
-    let labels = labels(&hubs, &places, canvas_width);
+    let labels = labels(look, &hubs, &places, canvas_width);
     let collide = |two: &[Label]| match two {
         [a, b] => a.y == b.y && a.x + columns(&a.text) > b.x,
         _ => false,
@@ -119,14 +120,19 @@ struct Label {
 }
 
 /// Two for each hub: its id, and below it where it is.
-fn labels(hubs: &[&TopologyHub], places: &BTreeMap<Id, (usize, usize)>, width: usize) -> Vec<Label> {
+fn labels(
+    look: &Look,
+    hubs: &[&TopologyHub],
+    places: &BTreeMap<Id, (usize, usize)>,
+    width: usize,
+) -> Vec<Label> {
     let mut labels = Vec::new();
     for hub in hubs {
         let Some((x, y)) = places.get(&hub.hub_id) else { continue };
         let dot = if hub.ready && !hub.draining { '●' } else { '○' };
         let at = if hub.own { String::from("this hub") } else { place(hub) };
         let texts =
-            [(format!("{dot} {}", hub.hub_id.short()), state(hub).1), (cut(&at, LABEL - 2), Paint::Dim)];
+            [(format!("{dot} {}", hub.hub_id.short()), state(hub).1), (look.cut(&at, LABEL - 2), Paint::Dim)];
         for (below, (text, paint)) in texts.into_iter().enumerate().filter(|(_, (text, _))| !text.is_empty())
         {
             let text = format!(" {text} ");

@@ -26,9 +26,9 @@ pub(super) fn adjacency(out: &mut impl Write, look: &Look, mesh: &Topology) -> i
         [
             Cell(hub.hub_id.short(), own),
             Cell(word.to_owned(), paint),
-            Cell::from(of.get(&hub.hub_id).map(|neighbours| neighbours.join(" "))),
             Cell(if hub.own { String::from("this hub") } else { place(hub) }, Paint::Dim),
+            Cell::from(of.get(&hub.hub_id).map(|neighbours| neighbours.join(" "))),
         ]
     });
-    table(out, look, ["HUB", "STATE", "LINKS (~ WebSocket, ? one end)", "AT"], rows)
+    table(out, look, ["HUB", "STATE", "AT", "LINKS (~ WebSocket, ? one end)"], rows)
 }

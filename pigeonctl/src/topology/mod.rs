@@ -12,7 +12,8 @@ use pigeonhub_proto::control::{Topology, TopologyHub};
 
 pub(crate) use export::{dot, mermaid, svg};
 
-use crate::look::{Look, Paint, clean, count};
+use crate::look::{Look, Paint, count};
+use crate::text::clean;
 
 /// More hubs than that are listed instead of drawn.
 const MOST_DRAWN: usize = 12;

@@ -73,7 +73,7 @@ fn every_drawing_shows_every_hub_and_fits_the_terminal() {
             continue;
         }
         let drawing = text.split("\n\n").next().expect("a drawing");
-        assert!(drawing.lines().all(|line| crate::look::columns(line) <= width), "{width}:\n{text}");
+        assert!(drawing.lines().all(|line| crate::text::columns(line) <= width), "{width}:\n{text}");
     }
 }
 

@@ -80,12 +80,18 @@ pub(crate) fn status(state: &str) -> Value {
     } })
 }
 
-/// Runs the program with `dir` as the only place for hubs.
-pub(crate) fn pigeonctl(dir: &Dir, arguments: &[&str]) -> Output {
+/// The program with `dir` as the only place for hubs.
+pub(crate) fn command(dir: &Dir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pigeonctl"));
     command.env_clear().env("XDG_RUNTIME_DIR", dir.path()).env("HOME", dir.path());
     command.env("PIGEONHUBD_CONFIG_DIR", dir.path().join("etc"));
-    command.args(arguments).output().expect("pigeonctl runs")
+    command.args(arguments);
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn pigeonctl(dir: &Dir, arguments: &[&str]) -> Output {
+    command(dir, arguments).output().expect("pigeonctl runs")
 }
 
 /// Its exit status, standard output and standard error.

@@ -3,3 +3,4 @@
 mod exits;
 mod fake;
 mod output;
+mod terminal;

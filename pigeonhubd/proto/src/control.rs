@@ -363,6 +363,9 @@ pub enum ControlErrorCode {
     TimedOut,
     /// Too many callers or questions; try again.
     Busy,
+    /// One that only a later version knows. Never sent.
+    #[serde(other)]
+    Other,
 }
 
 /// What is answered.
