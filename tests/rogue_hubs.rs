@@ -16,16 +16,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::harness::{Closed, Ground, Hub, Lair, Link, Plan, Raw, Rogue, greeted, say_hello, until_ok};
 
-const NETWORK: &str = "pigeons";
-const NAMESPACE: &str = "pigeonhub-mesh";
+pub(crate) const NETWORK: &str = "pigeons";
+pub(crate) const NAMESPACE: &str = "pigeonhub-mesh";
 const SECRET: &[u8] = b"the secret of this mesh";
 const KEYS_DIFFER: &str = "the mesh keys differ: both hubs need the same mesh.key_file";
 
-fn id(digits: &str) -> String {
+pub(crate) fn id(digits: &str) -> String {
     digits.repeat(40 / digits.len())
 }
 
-fn key() -> MeshKey {
+pub(crate) fn key() -> MeshKey {
     MeshKey::new(SECRET).expect("long enough")
 }
 
@@ -41,17 +41,17 @@ fn key_file(folder: &Path) -> PathBuf {
 }
 
 /// Two honest hubs, and a client at each.
-struct Scene {
+pub(crate) struct Scene {
     _ground: Ground,
-    first: Hub,
-    second: Hub,
+    pub(crate) first: Hub,
+    pub(crate) second: Hub,
     innocent: Raw,
     friend: Raw,
     signals: u32,
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::dialling(Ground::new(), &[], |_| ())
     }
 
@@ -77,7 +77,7 @@ impl Scene {
     }
 
     /// Signals between the innocent two arrive as ever, in both directions.
-    fn innocents_go_on(&mut self) {
+    pub(crate) fn innocents_go_on(&mut self) {
         self.signals += 1;
         let data = json!({"sdp": format!("v=0 {}", self.signals)});
         self.innocent.offer(&id("b2"), NETWORK, &data);
@@ -222,11 +222,13 @@ fn what_is_no_handshake_is_turned_away() {
         "{\"type\":\"mesh-hello\",\"data\":{\"key\":7}}",
     ] {
         let (mut raw, _) = greeted(&scene.first, rogue.id);
-        // A link's messages mean nothing before the proof.
-        raw.send(Message::binary(vec![3; 64]));
         raw.send(Message::text(text));
         closed_for(&mut raw, manners);
     }
+    // A link's messages have no place before the proof.
+    let (mut raw, _) = greeted(&scene.first, rogue.id);
+    raw.send(Message::binary(vec![3; 64]));
+    closed_for(&mut raw, manners);
     scene.nobody_joined();
     scene.innocents_go_on();
 }
@@ -286,7 +288,7 @@ fn an_oversized_message_ends_the_link() {
     scene.innocents_go_on();
 }
 
-fn record(key: [u8; 32], links: &[Id]) -> Record {
+pub(crate) fn record(key: [u8; 32], links: &[Id]) -> Record {
     let mut links: Vec<LinkEntry> = links.iter().map(|hub| LinkEntry { hub: *hub, p2p: true }).collect();
     links.sort_unstable();
     Record {

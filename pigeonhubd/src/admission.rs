@@ -79,19 +79,25 @@ impl Admission {
     pub fn caller(&self, headers: &HeaderMap, remote: IpAddr) -> Caller {
         let mut address = remote.to_canonical();
         let via_proxy = self.trusts(address);
-        let values = headers.get_all(self.header.as_str()).iter().rev();
-        let entries = values.flat_map(|value| value.to_str().unwrap_or("?").rsplit(','));
-        for entry in entries.take(MOST_PROXIES) {
-            if !self.trusts(address) {
-                break;
-            }
-            let told = match self.header {
-                ForwardedHeader::XForwardedFor => parse_address(entry.trim()),
-                ForwardedHeader::Forwarded => forwarded_for(entry),
+        for value in headers.get_all(self.header.as_str()).iter().rev() {
+            // What a client wrote before the proxy's own words may be of any bytes.
+            let entries = match self.header {
+                ForwardedHeader::XForwardedFor => value.as_bytes().split(|byte| *byte == b',').collect(),
+                ForwardedHeader::Forwarded => elements(value.as_bytes()),
             };
-            // From the first that is no address on nothing is known.
-            let Some(told) = told else { break };
-            address = told;
+            for entry in entries.into_iter().rev().take(MOST_PROXIES) {
+                if !self.trusts(address) {
+                    return Caller { address, via_proxy };
+                }
+                let entry = std::str::from_utf8(entry).ok();
+                let told = entry.and_then(|entry| match self.header {
+                    ForwardedHeader::XForwardedFor => parse_address(entry.trim()),
+                    ForwardedHeader::Forwarded => forwarded_for(entry),
+                });
+                // From the first that is no address on nothing is known.
+                let Some(told) = told else { return Caller { address, via_proxy } };
+                address = told;
+            }
         }
         Caller { address, via_proxy }
     }
@@ -156,13 +162,40 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 
 /// The `for` of one element of `Forwarded` (RFC 7239, section 4).
 fn forwarded_for(element: &str) -> Option<IpAddr> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let pairs = split_unquoted(element.as_bytes(), b';');
+    let mut pairs = pairs.into_iter().filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='));
     let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     parse_address(value.trim().trim_matches('"'))
 }
 
+/// The elements of a line of `Forwarded`. The client chose the text in its
+/// quotes, such as the `host`, and perhaps all of the first elements: where
+/// the quotes of the whole are not even nothing can be told apart.
+fn elements(line: &[u8]) -> Vec<&[u8]> {
+    split_unquoted(line, b',')
+}
+
+/// Splits at a sign outside of quotes (RFC 9110, section 5.6.4); text whose
+/// quotes do not end is one part with no meaning.
+fn split_unquoted(text: &[u8], at: u8) -> Vec<&[u8]> {
+    let (mut quoted, mut escaped) = (false, false);
+    let parts = text.split(|byte| {
+        let was_escaped = std::mem::take(&mut escaped);
+        match byte {
+            b'"' if !was_escaped => quoted = !quoted,
+            b'\\' if quoted && !was_escaped => escaped = true,
+            _ => {}
+        }
+        !quoted && *byte == at
+    });
+    let parts = parts.collect();
+    if quoted { vec![&[]] } else { parts }
+}
+
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
@@ -202,6 +235,10 @@ mod tests {
             let caller = rules.caller(&headers, ip(remote));
             assert_eq!(caller, Caller { address: ip(address), via_proxy }, "{remote} with {header}");
         }
+        // Bytes of no text before the proxy's words take nothing away from them.
+        let mut odd = HeaderMap::new();
+        odd.insert("x-forwarded-for", HeaderValue::from_bytes(b"\xff\xfe, 198.51.100.7").expect("allowed"));
+        assert_eq!(rules.caller(&odd, ip("10.0.0.1")).address, ip("198.51.100.7"));
         let two = headers(&[("x-forwarded-for", "127.0.0.1"), ("x-forwarded-for", "198.51.100.7")]);
         assert_eq!(
             rules.caller(&two, ip("10.0.0.1")).address,
@@ -220,6 +257,11 @@ mod tests {
             ("for=198.51.100.7", "198.51.100.7"),
             ("by=10.0.0.1; For=\"[2001:db8::7]:4711\";proto=https", "2001:db8::7"),
             ("for=203.0.113.1, for=198.51.100.7;host=a", "198.51.100.7"),
+            // The client's `Host`, as a proxy quotes it, is no element of its own.
+            ("for=198.51.100.7;host=\"a,for=127.0.0.1\"", "198.51.100.7"),
+            ("host=\"a;for=127.0.0.1;\\\",for=127.0.0.1\";for=198.51.100.7", "198.51.100.7"),
+            // Nor can it hide the proxy's words in quotes of its own.
+            ("for=\"127.0.0.1, for=198.51.100.7", "10.0.0.1"),
             ("for=_hidden", "10.0.0.1"),
             ("proto=https", "10.0.0.1"),
         ] {

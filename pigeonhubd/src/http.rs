@@ -106,14 +106,21 @@ where
     // Boxed, so that a session, which may last for days, does not keep HTTP's buffers.
     let pages = Box::pin(pages(stream, remote, Arc::clone(&site), &handshake));
     let Some((stream, sent_early, request)) = pages.await else { return };
-    drop(handshake);
     let (edge, max_message_size) = (site.edge.clone(), site.max_message_size);
     let config = Some(session::config(max_message_size));
     let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
     let place = match door::enter(&site, &request) {
         Ok(place) => place,
-        Err(too_many) => return session::turn_away(ws, &too_many.to_string()).await,
+        // It has a place among those on their way until it is gone.
+        Err(too_many) => {
+            let reason = too_many.to_string();
+            return tokio::select! {
+                () = session::turn_away(ws, &reason) => {}
+                () = handshake.cut() => {}
+            };
+        }
     };
+    drop(handshake);
     let limit = place.map(|place| Limit::new(place, request.mesh && site.hub_enabled));
     drop(site);
     let (conn, outbox) = (edge.next_accepted(), Arc::new(Outbox::new()));

@@ -22,12 +22,12 @@ use self::places::{Place, Places};
 use crate::http::{self, Site};
 
 /// Connections that may be on their way to being sessions at once. For a
-/// further one the oldest is cut off.
+/// further one another is cut off: the oldest of the address that has most.
 pub const MAX_HANDSHAKES: usize = 1024;
 
-/// Connections above `max_connections` that are let in to be told so in
-/// WebSocket's own words. Beyond these a 503 is all there is.
-pub const SPARE_CONNECTIONS: usize = 512;
+/// Connections above `max_connections`: those on their way, and some that are
+/// let in to be told so in WebSocket's own words. Beyond these a 503 is all there is.
+pub const SPARE_CONNECTIONS: usize = MAX_HANDSHAKES + 512;
 
 /// Pause after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -173,7 +173,7 @@ async fn accept(
                 let Live { site, max_connections } = live.borrow().clone();
                 match gate.places.take(max_connections.saturating_add(SPARE_CONNECTIONS)) {
                     Some(place) => {
-                        let handshake = gate.handshakes.begin(MAX_HANDSHAKES);
+                        let handshake = gate.handshakes.begin(remote.ip(), MAX_HANDSHAKES);
                         tasks.spawn(connection(tcp, remote, site, handshake, place));
                     }
                     None => {

@@ -5,7 +5,7 @@
 //! once after a restart, and none may come like that for long.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +17,14 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use pigeonhub_proto::config::Config;
+use pigeonhub_proto::io::customer;
+
+use crate::admission::Caller;
 
 /// Addresses that are remembered at most, some 20 MB of them. When as many are
 /// connected or were within [`BURST`], further ones have no limits of their
-/// own: refusing them would let one attacker with many addresses shut others out.
+/// own: refusing them would let one attacker with many addresses shut others
+/// out. From half of them on, further ones of IPv6 count by their first 48 bits.
 pub const MAX_ADDRESSES: usize = 65_536;
 
 /// Seconds over which a rate is counted.
@@ -76,6 +80,8 @@ struct Known {
     map: HashMap<IpAddr, Arc<Address>>,
     /// When there are as many, those that can be forgotten are.
     sweep_at: usize,
+    /// Seconds since the origin at which that was done last.
+    swept: u64,
 }
 
 #[derive(Debug)]
@@ -151,14 +157,16 @@ impl Default for Addresses {
 }
 
 impl Addresses {
-    /// One more connection from there, if it may be.
+    /// One more connection of that caller, if it may be. This machine has no
+    /// limits; but loopback as a proxy's word is an address like any other.
     ///
     /// # Errors
     /// Which limit it would break.
-    pub fn enter(&self, remote: IpAddr, rates: Rates) -> Result<Place, TooMany> {
+    pub fn enter(&self, caller: Caller, rates: Rates) -> Result<Place, TooMany> {
         let free = Place { address: None, origin: self.origin };
-        let remote = network(remote);
-        if remote.is_loopback() || rates == Rates::default() {
+        let remote = customer(caller.address);
+        let own = remote.is_loopback() && !caller.via_proxy;
+        if own || rates == Rates::default() {
             return Ok(free);
         }
         let Some(address) = self.address(remote, rates) else { return Ok(free) };
@@ -185,6 +193,8 @@ impl Addresses {
     fn address(&self, remote: IpAddr, rates: Rates) -> Option<Arc<Address>> {
         let now = self.origin.elapsed().as_secs();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let crowd = known.map.len() >= MAX_ADDRESSES / 2 && !known.map.contains_key(&remote);
+        let remote = if crowd { site(remote) } else { remote };
         if let Some(address) = known.map.get_mut(&remote) {
             if address.rates != rates {
                 // Connections from before keep their own limits, and count here.
@@ -193,7 +203,10 @@ impl Addresses {
             address.touched.store(now, Ordering::Relaxed);
             return Some(Arc::clone(address));
         }
-        if known.map.len() >= known.sweep_at {
+        // At the limit once a second, or it would never be left again.
+        let crowded = known.map.len() >= MAX_ADDRESSES && now > known.swept;
+        if crowded || known.map.len() >= known.sweep_at {
+            known.swept = now;
             known.map.retain(|_, address| {
                 let touched = address.touched.load(Ordering::Relaxed);
                 address.open.load(Ordering::Relaxed) > 0 || now.saturating_sub(touched) < FORGET
@@ -211,28 +224,35 @@ impl Addresses {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, which one customer has.
-fn network(remote: IpAddr) -> IpAddr {
-    match remote.to_canonical() {
-        IpAddr::V6(v6) if !v6.is_loopback() => {
-            IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))
-        }
-        other => other,
+/// What counts as one address in a crowd: of IPv6 the first 48 bits, the most
+/// that one site is given (RFC 6177). With its 65,536 /64s it could leave no
+/// room for others.
+fn site(remote: IpAddr) -> IpAddr {
+    match remote {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80))),
+        v4 => v4,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
     use super::*;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
     }
 
+    fn direct(address: IpAddr) -> Caller {
+        Caller { address, via_proxy: false }
+    }
+
     #[test]
     fn connections_at_once_are_counted_by_address_and_by_64_bits() {
         let (addresses, rates) = (Addresses::default(), Rates { connections: 2, ..Rates::default() });
-        let enter = |text| addresses.enter(ip(text), rates);
+        let enter = |text| addresses.enter(direct(ip(text)), rates);
         let first = enter("2001:db8::1").expect("room");
         let _second = enter("2001:db8::ffff").expect("room");
         assert_eq!(enter("2001:db8::2").err(), Some(TooMany::Connections));
@@ -248,37 +268,78 @@ mod tests {
     }
 
     #[test]
+    fn loopback_as_a_proxys_word_has_limits() {
+        let (addresses, rates) = (Addresses::default(), Rates { connections: 1, ..Rates::default() });
+        for address in ["127.0.0.1", "::1"] {
+            let told = Caller { address: ip(address), via_proxy: true };
+            let _place = addresses.enter(told, rates).expect("room");
+            assert_eq!(addresses.enter(told, rates).err(), Some(TooMany::Connections), "{address}");
+        }
+    }
+
+    #[test]
     fn connects_and_messages_have_a_burst_and_then_a_rate() {
         let addresses = Addresses::default();
         let rates = Rates { connects: 1, messages: 2, ..Rates::default() };
-        let came = (0..100).take_while(|_| addresses.enter(ip("192.0.2.1"), rates).is_ok()).count();
+        let came = (0..100).take_while(|_| addresses.enter(direct(ip("192.0.2.1")), rates).is_ok()).count();
         // More only if the test stood still for seconds.
         assert!((10..30).contains(&came), "{came}");
-        assert!(matches!(addresses.enter(ip("192.0.2.1"), rates), Err(TooMany::Connects)));
-        let place = addresses.enter(ip("192.0.2.2"), rates).expect("another");
-        let other = addresses.enter(ip("192.0.2.2"), rates).expect("the same");
+        assert!(matches!(addresses.enter(direct(ip("192.0.2.1")), rates), Err(TooMany::Connects)));
+        let place = addresses.enter(direct(ip("192.0.2.2")), rates).expect("another");
+        let other = addresses.enter(direct(ip("192.0.2.2")), rates).expect("the same");
         let said =
             (0..100).take_while(|i| if i % 2 == 0 { place.message() } else { other.message() }).count();
         assert!((20..60).contains(&said), "{said}");
-        assert!(addresses.enter(ip("192.0.2.3"), rates).expect("another").message());
+        assert!(addresses.enter(direct(ip("192.0.2.3")), rates).expect("another").message());
     }
 
     #[test]
     fn new_limits_count_for_who_is_there() {
         let addresses = Addresses::default();
         let limit = |connections| Rates { connections, ..Rates::default() };
-        let _place = addresses.enter(ip("192.0.2.1"), limit(5)).expect("room");
-        assert!(addresses.enter(ip("192.0.2.1"), limit(1)).is_err());
-        assert!(addresses.enter(ip("192.0.2.1"), limit(0)).is_ok(), "none");
-        assert!(addresses.enter(ip("192.0.2.1"), limit(2)).is_ok());
+        let _place = addresses.enter(direct(ip("192.0.2.1")), limit(5)).expect("room");
+        assert!(addresses.enter(direct(ip("192.0.2.1")), limit(1)).is_err());
+        assert!(addresses.enter(direct(ip("192.0.2.1")), limit(0)).is_ok(), "none");
+        assert!(addresses.enter(direct(ip("192.0.2.1")), limit(2)).is_ok());
     }
 
     #[test]
     fn what_is_remembered_is_bounded_and_nobody_is_shut_out() {
         let (addresses, rates) = (Addresses::default(), Rates { connects: 1, ..Rates::default() });
         for i in 0..u32::try_from(MAX_ADDRESSES + 5000).expect("small") {
-            assert!(addresses.enter(std::net::Ipv4Addr::from_bits(0x0a00_0000 + i).into(), rates).is_ok());
+            assert!(addresses.enter(direct(Ipv4Addr::from_bits(0x0a00_0000 + i).into()), rates).is_ok());
         }
         assert!(addresses.len() <= MAX_ADDRESSES, "{}", addresses.len());
+    }
+
+    /// Once there were too many addresses to count, they are counted again as soon as they are gone.
+    #[test]
+    fn limits_come_back_when_a_crowd_is_gone() {
+        let origin = Instant::now().checked_sub(Duration::from_secs(60)).expect("up for a minute");
+        let (addresses, rates) =
+            (Addresses { origin, known: Mutex::default() }, Rates { connects: 1, ..Rates::default() });
+        for i in 0..u32::try_from(MAX_ADDRESSES + 5000).expect("small") {
+            drop(addresses.enter(direct(Ipv4Addr::from_bits(0x0a00_0000 + i).into()), rates));
+        }
+        let mut known = addresses.known.lock().expect("no panic");
+        assert_eq!(known.map.len(), MAX_ADDRESSES);
+        known.map.values().for_each(|address| address.touched.store(0, Ordering::Relaxed));
+        known.swept = 0;
+        drop(known);
+        let came = (0..100).take_while(|_| addresses.enter(direct(ip("192.0.2.1")), rates).is_ok()).count();
+        assert!(came < 100 && addresses.len() < 10, "{came} {}", addresses.len());
+    }
+
+    #[test]
+    fn one_site_cannot_fill_what_is_remembered() {
+        let (addresses, rates) = (Addresses::default(), Rates { connects: 1, ..Rates::default() });
+        let site = ip("2001:db8::1");
+        let IpAddr::V6(site) = site else { unreachable!() };
+        let mut refused = 0;
+        for subnet in 0..u128::try_from(MAX_ADDRESSES).expect("small") {
+            let address = Ipv6Addr::from_bits(site.to_bits() | (subnet << 64));
+            refused += u32::from(addresses.enter(direct(address.into()), rates).is_err());
+        }
+        assert!(addresses.len() <= MAX_ADDRESSES / 2 + 1 && refused > 1000, "{} {refused}", addresses.len());
     }
 }

@@ -11,7 +11,7 @@ use crate::look::{duration, now_ms, timestamp};
 
 /// Open files that a hub needs beside one for each connection: listeners,
 /// links' UDP sockets, handshakes, logs.
-const OTHER_FILES: u64 = 512;
+const OTHER_FILES: u64 = 2048;
 
 /// No clock that is right shows less: the first second of 2026, in
 /// milliseconds since the Unix epoch.

@@ -26,11 +26,11 @@ fn every_connection_needs_a_file() {
     let text = "Limit  Soft Limit  Hard Limit  Units\nMax cpu time  unlimited unlimited seconds\nMax open files            1024                 524288               files     \n";
     assert_eq!(machine::soft_limit(text), Some(1024));
     assert_eq!(machine::soft_limit("Max open files unlimited unlimited files"), Some(u64::MAX));
-    assert_eq!(machine::open_files(10_512, "of the hub", 10_000).verdict, Verdict::Ok);
-    let few = machine::open_files(1024, "of the hub", 10_000);
+    assert_eq!(machine::open_files(12_048, "of the hub", 10_000).verdict, Verdict::Ok);
+    let few = machine::open_files(4096, "of the hub", 10_000);
     assert_eq!(few.verdict, Verdict::Warning);
     let cure = few.cure.expect("a cure");
-    assert!(cure.contains("LimitNOFILE=10512") && cure.contains("512 or less"), "{cure}");
+    assert!(cure.contains("LimitNOFILE=12048") && cure.contains("2048 or less"), "{cure}");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! or dialled, or a WebRTC data channel. The hub sees all three alike; what a
 //! connection is used for (a session, a link) is the hub's business.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -219,3 +219,14 @@ pub enum Output {
 /// The largest binary message that a hub sends or takes, in bytes. It fits a
 /// data channel message of every WebRTC implementation we know.
 pub const MAX_BINARY: usize = 60 * 1024;
+
+/// What counts as one address where addresses are counted: of IPv6 the first
+/// 64 bits, which one customer has; IPv4 is the same however it is written.
+pub fn customer(remote: IpAddr) -> IpAddr {
+    match remote.to_canonical() {
+        IpAddr::V6(v6) if !v6.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))
+        }
+        other => other,
+    }
+}

@@ -126,7 +126,7 @@ pub(super) fn enter(site: &Site, request: &Request) -> Result<Option<Place>, Too
         return Ok(None);
     }
     let refusals = &site.edge.counters().refusals;
-    let entered = site.edge.addresses().enter(request.remote, site.admission.rates);
+    let entered = site.edge.addresses().enter(caller, site.admission.rates);
     entered.map(Some).inspect_err(|too_many| match too_many {
         TooMany::Connections => refusals.address_connections.one(),
         TooMany::Connects => refusals.address_connects.one(),

@@ -173,7 +173,8 @@ pub static KEYS: [Key; 41] = [
         None,
         None,
         "Clients' connections at once from one address, an IPv6 /64 counting as one; 0 for no limit. Further ones \
-         are closed with 1008. Loopback addresses have none of these three limits."
+         are closed with 1008. Who connects from loopback, and not through a trusted proxy, has none of these three \
+         limits."
     ),
     key!(
         listen.max_connects_per_second,

@@ -116,7 +116,7 @@ impl Hub {
             return Claim { shown, ..claim.clone() };
         }
         let latest = self.directory.latest_stamp(network, &peer);
-        let stamp = if legacy { self.now.unix_ms } else { self.now.unix_ms.max(latest + 1) };
+        let stamp = if legacy { self.now.unix_ms } else { self.now.unix_ms.max(latest.saturating_add(1)) };
         Claim { home, stamp, legacy, subscription: 0, announced_at: self.now.unix_ms, shown }
     }
 

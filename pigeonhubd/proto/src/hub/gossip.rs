@@ -223,7 +223,7 @@ impl Hub {
     fn outlive(&mut self, version: RecordVersion) {
         let reason = format!("the mesh knows a later run of this hub ({} ms)", version.epoch);
         self.event(Event::Refused { from: self.id.to_string(), reason });
-        self.gossip.own.epoch = version.epoch + 1;
+        self.gossip.own.epoch = version.epoch.saturating_add(1);
         self.gossip.own.version = 0;
         self.gossip.changed();
         self.restart_streams();

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use super::links::Transport;
 use super::{Hub, close};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
-use crate::io::{ConnId, Output, Request};
+use crate::io::{ConnId, Output, Request, customer};
 use crate::mesh::frame::{FrameKeys, Framing};
 use crate::mesh::handshake::{
     Challenge, HandshakeError, Hello, MESH_VERSION, Nonce, Role, Transcript, Welcome, check_opening,
@@ -26,7 +27,8 @@ use crate::wire::reply;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Until the edge must have told how a dial ended; it has a time-out of its own.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Handshakes under way that others began, at most; further ones are turned away.
+/// Handshakes under way that others began, at most; for a further one the
+/// oldest of the address that has most is turned away.
 const MAX_ACCEPTED: usize = 256;
 
 /// Why a WebSocket is dialled.
@@ -88,8 +90,25 @@ impl Joining {
             .any(|target| target.purpose == purpose)
     }
 
-    fn accepted(&self) -> usize {
-        self.handshakes.values().filter(|handshake| handshake.target.is_none()).count()
+    /// Whether a connection is in its handshake.
+    pub(super) fn contains(&self, conn: ConnId) -> bool {
+        self.handshakes.contains_key(&conn)
+    }
+
+    /// Of as many handshakes as may be, the one that has to go: no stranger
+    /// can keep hubs from joining by greeting slowly.
+    fn crowded_out(&self) -> Option<ConnId> {
+        let mut accepted = 0;
+        // How many an address has, and the oldest of them: numbers of connections only grow.
+        let mut addresses: BTreeMap<IpAddr, (usize, Reverse<ConnId>)> = BTreeMap::new();
+        for (conn, handshake) in &self.handshakes {
+            if let Step::AwaitHello { remote, .. } = &handshake.step {
+                accepted += 1;
+                addresses.entry(customer(*remote)).or_insert((0, Reverse(*conn))).0 += 1;
+            }
+        }
+        let (_, Reverse(oldest)) = addresses.into_values().max()?;
+        (accepted >= MAX_ACCEPTED).then_some(oldest)
     }
 }
 
@@ -124,9 +143,10 @@ impl Hub {
 
     /// A hub of ours, by its own word, connected: it is asked for proof.
     pub(super) fn challenge(&mut self, conn: ConnId, peer: Spelled, request: Request) {
-        if self.joining.accepted() >= MAX_ACCEPTED {
+        if let Some(oldest) = self.joining.crowded_out() {
             self.counters.rejections.count(HubRejection::Crowded);
-            return self.close(conn, close::POLICY, "Too many hubs are joining; try again");
+            self.joining.handshakes.remove(&oldest);
+            self.close(oldest, close::POLICY, "Too many hubs are joining; try again");
         }
         let nonce = self.random_bytes();
         let challenge = Challenge {
@@ -140,6 +160,11 @@ impl Hub {
         let step = Step::AwaitHello { peer: peer.id, nonce, remote: request.remote };
         let until = self.now.mono + HANDSHAKE_TIMEOUT;
         self.joining.handshakes.insert(conn, Handshake { until, target: None, step });
+    }
+
+    /// Before the proof nothing is said in binary.
+    pub(super) fn handshake_binary(&mut self, conn: ConnId) {
+        self.handshake_failed(conn, &HandshakeError::Manners);
     }
 
     pub(super) fn handshake_text(&mut self, conn: ConnId, text: &str) {

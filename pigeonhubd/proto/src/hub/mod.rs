@@ -229,6 +229,8 @@ impl Hub {
             self.channel_proof(conn, bytes);
         } else if self.sessions.get(conn).is_some() {
             self.client_binary(conn);
+        } else if self.joining.contains(conn) {
+            self.handshake_binary(conn);
         }
     }
 

@@ -1,6 +1,6 @@
 //! One hub without a network: what it says to what it is told.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +48,12 @@ impl Bench {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer_id = Some(peer.to_string());
         let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+        self.tell(Input::Accepted { conn: ConnId(conn), request })
+    }
+
+    fn greet(&mut self, conn: u64, hub: Id, remote: IpAddr) -> Vec<Output> {
+        let peer_id = Some(hub.to_string());
+        let request = Request { peer_id, mesh: true, remote, via_proxy: false, host: None };
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 
@@ -184,6 +190,35 @@ fn an_old_hub_that_is_not_listed_any_more_has_to_go() {
     bench.hub.reconfigure(Settings::default(), key, bench.now);
     let said: Vec<Output> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
     assert_eq!(closes(&said), [(1, 1008)]);
+}
+
+/// A thousand that say they are hubs and prove nothing take each other's places, not an honest hub's.
+#[test]
+fn strangers_that_greet_slowly_keep_no_hub_from_joining() {
+    let mut bench = Bench::new(Settings::default());
+    let honest = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    assert!(closes(&bench.greet(1, peer(1), honest)).is_empty());
+    let mut closed = Vec::new();
+    for n in 1..=1000u16 {
+        // All of one customer's 64 bits.
+        let remote = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n));
+        closed.extend(closes(&bench.greet(2 * u64::from(n) + 1, peer(2), remote)));
+    }
+    assert_eq!(closed.len(), 1001 - 256);
+    assert!(closed.iter().all(|(conn, code)| *conn != 1 && *code == 1008));
+    assert!(closed.is_sorted(), "the oldest first");
+    let late = bench.greet(3001, peer(3), honest);
+    assert!(
+        closes(&late).iter().all(|(conn, _)| *conn != 3001)
+            && late.contains(&Output::Read { conn: ConnId(3001) })
+    );
+}
+
+#[test]
+fn binary_before_the_proof_ends_a_handshake() {
+    let mut bench = Bench::new(Settings::default());
+    bench.greet(1, peer(1), IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_eq!(closes(&bench.tell(Input::Binary { conn: ConnId(1), bytes: &[3; 64] })), [(1, 1008)]);
 }
 
 #[test]

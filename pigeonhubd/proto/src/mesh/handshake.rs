@@ -291,12 +291,16 @@ pub fn check_opening(version: u32, theirs: &str, ours: &str) -> Result<(), Hands
     Ok(())
 }
 
-/// The DTLS fingerprint of a session description: the first `a=fingerprint`
-/// line's value, in capitals (RFC 8122, section 5).
+/// The DTLS fingerprint of a session description: the value of its
+/// `a=fingerprint` lines, in capitals (RFC 8122, section 5). None if they
+/// differ: what is proven must be what DTLS is held to.
 pub fn fingerprint(sdp: &str) -> Option<String> {
-    sdp.lines()
-        .find_map(|line| line.trim().strip_prefix("a=fingerprint:"))
-        .map(|value| value.trim().to_uppercase())
+    let lines = sdp.split(['\n', '\r']);
+    let mut values = lines
+        .filter_map(|line| line.trim().strip_prefix("a=fingerprint:"))
+        .map(|value| value.trim().to_uppercase());
+    let first = values.next()?;
+    values.all(|value| value == first).then_some(first)
 }
 
 /// Bytes as hexadecimal digits in JSON.
@@ -326,6 +330,27 @@ mod hex {
                 Ok(bytes)
             }
             _ => Err(D::Error::custom(format!("expected {} hexadecimal digits", 2 * N))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fingerprint;
+
+    #[test]
+    fn a_description_has_one_fingerprint_or_none() {
+        let one = "v=0\r\na=fingerprint:sha-256 aa:bb\r\nm=application 9\r\na=fingerprint:SHA-256 AA:BB\r\n";
+        assert_eq!(fingerprint(one).as_deref(), Some("SHA-256 AA:BB"));
+        assert_eq!(fingerprint("v=0\r\n"), None);
+        // Whichever of two DTLS would take: the other could be proven.
+        for other in [
+            "a=fingerprint:sha-256 cc:dd\r\n",
+            " a=fingerprint:sha-256 cc:dd\n",
+            "x\ra=fingerprint:sha-1 aa:bb\n",
+        ] {
+            assert_eq!(fingerprint(&format!("{one}{other}")), None, "{other:?}");
+            assert_eq!(fingerprint(&format!("{other}{one}")), None, "{other:?}");
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::id::Spelled;
 /// The largest `data` of an announce, in bytes of JSON.
 pub const MAX_ANNOUNCE_DATA: usize = 16 * 1024;
 
+/// What is told of a fault at most, in characters.
+const MAX_FAULT: usize = 200;
+
 /// One message, parsed as far as the hub needs it. `data` stays as it was
 /// written, byte for byte.
 #[derive(Debug)]
@@ -130,10 +133,12 @@ fn parse_id(text: Option<Cow<'_, str>>, member: &'static str) -> Result<Option<S
 
 fn describe(text: &str, error: &serde_json::Error) -> FrameError {
     use serde_json::error::Category;
+    // It may quote what it read, whole.
+    let said = || error.to_string().chars().take(MAX_FAULT).collect();
     match error.classify() {
-        Category::Data => FrameError::WrongShape(error.to_string()),
-        _ if serde_json::from_str::<&RawValue>(text).is_ok() => FrameError::WrongShape(error.to_string()),
-        _ => FrameError::NotJson(error.to_string()),
+        Category::Data => FrameError::WrongShape(said()),
+        _ if serde_json::from_str::<&RawValue>(text).is_ok() => FrameError::WrongShape(said()),
+        _ => FrameError::NotJson(said()),
     }
 }
 
