@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod dependencies;
 mod differences;
+mod fuzzing;
 mod harness;
 mod metrics;
 mod networks;

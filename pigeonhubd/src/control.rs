@@ -2,6 +2,7 @@
 
 mod caller;
 mod desk;
+mod request;
 
 use std::fs::Permissions;
 use std::io;
@@ -17,7 +18,6 @@ use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use pigeonhub_proto::control::{
     Answer, CONTROL_VERSION, Command, ControlErrorCode, ControlRequest, ControlResponse,
 };
-use serde_json::Value;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
@@ -26,6 +26,7 @@ use tokio::time::timeout;
 
 use self::caller::Caller;
 pub use self::desk::{Desk, MAX_FOLLOWERS};
+use self::request::parse;
 use crate::edge::Refusal;
 use crate::events;
 
@@ -113,9 +114,13 @@ pub async fn serve(socket: Socket, desk: Desk) {
     let (desk, group): (Arc<Desk>, Arc<str>) = (Arc::new(desk), Arc::from(group));
     let places = Arc::new(Semaphore::new(MAX_CALLERS));
     let mut callers = JoinSet::new();
+    let mut told = false;
     loop {
         while callers.try_join_next().is_some() {}
-        match listener.accept().await {
+        let accepted = listener.accept().await;
+        // Once, however long it lasts.
+        let known = std::mem::replace(&mut told, accepted.is_err());
+        match accepted {
             Ok(stream) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
                     let (desk, group) = (Arc::clone(&desk), Arc::clone(&group));
@@ -132,7 +137,9 @@ pub async fn serve(socket: Socket, desk: Desk) {
                 }
             },
             Err(error) => {
-                tracing::warn!("cannot accept a caller on the control socket: {error}");
+                if !known {
+                    tracing::warn!("cannot accept callers on the control socket for the moment: {error}");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -156,7 +163,7 @@ async fn call(stream: Stream, desk: &Desk, group: &str) -> io::Result<()> {
                 Ok(ControlRequest { id, command, .. }) => {
                     (response(id, desk.answer(command, caller, group).await), false)
                 }
-                Err(fault) => (*fault, false),
+                Err(unfit) => (error(unfit.id, unfit.text), false),
             },
             Ok(Ok(Line::End)) => return Ok(()),
             Ok(Ok(Line::TooLong)) => (error(0, format!("a request is at most {MAX_LINE} bytes long")), true),
@@ -237,29 +244,6 @@ fn response(id: u64, answer: Result<Answer, Refusal>) -> ControlResponse {
             ControlResponse { v, id, ok: None, error: Some(text), code: Some(code) }
         }
     }
-}
-
-/// The request, or the response that says what is wrong with it.
-fn parse(line: &[u8]) -> Result<ControlRequest, Box<ControlResponse>> {
-    let fail = |id, what: String| Err(Box::new(error(id, what)));
-    let value: Value = match serde_json::from_slice(line) {
-        Ok(value) => value,
-        Err(fault) => return fail(0, format!("a request is one JSON object on one line: {fault}")),
-    };
-    let id = value.get("id").and_then(Value::as_u64).unwrap_or_default();
-    if !value.is_object() {
-        return fail(id, String::from("a request is a JSON object, like {\"v\":1,\"cmd\":\"status\"}"));
-    }
-    if value.get("v").and_then(Value::as_u64) != Some(CONTROL_VERSION.into()) {
-        return fail(
-            id,
-            format!("this hub speaks version {CONTROL_VERSION}: put \"v\":{CONTROL_VERSION} in"),
-        );
-    }
-    if !value.get("cmd").is_some_and(Value::is_string) {
-        return fail(id, String::from("\"cmd\" is missing or not a string: try \"status\""));
-    }
-    serde_json::from_value(value).or_else(|fault| fail(id, fault.to_string()))
 }
 
 fn error(id: u64, text: String) -> ControlResponse {

@@ -22,6 +22,10 @@ pub(crate) enum Need {
     Coturn,
     /// The Autobahn cases for WebSocket servers.
     Kosoku,
+    /// Debian's g++, which libFuzzer is built with.
+    Gxx,
+    /// Debian's faketime.
+    Faketime,
     /// The check of licences, bans and sources.
     CargoDeny,
 }
@@ -33,6 +37,15 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 
 fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// The library of Debian's faketime.
+pub(crate) fn faketime() -> Option<PathBuf> {
+    let mut folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok);
+    folders.find_map(|folder| {
+        let library = folder.path().join("faketime/libfaketime.so.1");
+        library.is_file().then_some(library)
+    })
 }
 
 fn namespaces_work() -> bool {
@@ -65,6 +78,12 @@ fn missing(need: Need) -> Option<&'static str> {
             "iproute2 and nftables are not installed: tests/run installs them when root runs it on Debian",
         ),
         Need::Namespaces if !namespaces_work() => Some("no network namespaces can be made here"),
+        Need::Gxx if on_path("g++").is_none() => {
+            Some("g++ is not installed: tests/run installs it when root runs it on Debian")
+        }
+        Need::Faketime if faketime().is_none() => {
+            Some("faketime is not installed: tests/run installs it when root runs it on Debian")
+        }
         Need::Coturn if on_path("turnserver").is_none() => {
             Some("coturn is not installed: tests/run installs it when root runs it on Debian")
         }

@@ -1,0 +1,50 @@
+//! Half a minute of search in each fuzz target, from its corpus. By hand it is
+//! a quarter of an hour: `tests/fuzz/run all 900`.
+
+use std::process::{Command, Stdio};
+
+use crate::harness::{Need, skipped};
+
+/// Seconds for each.
+const SECONDS: &str = "20";
+
+fn search(target: &str) {
+    if skipped(&[Need::Gxx]) {
+        return;
+    }
+    let run = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/run");
+    let run = Command::new(run).args([target, SECONDS]).stdin(Stdio::null()).output().expect("a script");
+    let said = String::from_utf8_lossy(&run.stderr);
+    let tail: Vec<&str> = said.lines().rev().take(60).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    assert!(run.status.success(), "{target}: {}", tail.join("\n"));
+    // It really searched, with feedback: else it would find nothing for ever.
+    let executed = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let executed: u64 = executed.expect("final figures").trim().parse().expect("a count");
+    assert!(executed > 100 && said.contains(" cov: "), "{executed} inputs: {said}");
+    println!("fuzz: {target}: {executed} inputs");
+}
+
+macro_rules! targets {
+    ($($target:ident)*) => {
+        $(
+            #[test]
+            fn $target() {
+                search(stringify!($target));
+            }
+        )*
+
+        /// Each file is one of them, so none is forgotten.
+        #[test]
+        fn every_target_is_searched() {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/targets");
+            let files = std::fs::read_dir(folder).expect("targets").map(|file| file.expect("a file").path());
+            let mut found: Vec<String> =
+                files.filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned())).collect();
+            found.sort_unstable();
+            assert_eq!(found, [$(stringify!($target)),*]);
+        }
+    };
+}
+
+targets! { client_frames configuration control_requests descriptions http_requests mesh_frames records }
