@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod dependencies;
 mod differences;
+mod failures;
 mod fuzzing;
 mod harness;
 mod metrics;

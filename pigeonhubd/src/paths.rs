@@ -89,10 +89,14 @@ impl StateDir {
     pub fn open(path: PathBuf) -> Result<Self, PathError> {
         make(&path)?;
         let io = |source| PathError::Io { path: path.clone(), done: "locked", source };
-        let mode = path.metadata().map_err(io)?.mode();
-        if mode & 0o002 != 0 {
-            let uid = nix::unistd::geteuid().as_raw();
-            let found = format!("mode {:04o} lets everyone write in it", mode & 0o7777);
+        let (meta, uid) = (path.metadata().map_err(io)?, nix::unistd::geteuid().as_raw());
+        if meta.mode() & 0o002 != 0 {
+            let found = format!("mode {:04o} lets everyone write in it", meta.mode() & 0o7777);
+            return Err(PathError::Exposed { path, found, uid });
+        }
+        // Root may do what it likes anyway.
+        if meta.uid() != uid && meta.uid() != 0 {
+            let found = format!("belongs to user {}", meta.uid());
             return Err(PathError::Exposed { path, found, uid });
         }
         let mut options = OpenOptions::new();
@@ -106,8 +110,8 @@ impl StateDir {
             }
             Err(std::fs::TryLockError::Error(source)) => return Err(io(source)),
         }
-        // For the message of the next who tries.
-        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(io)?;
+        // For the message of the next who tries; on a full disk it has to do without.
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         Ok(Self { path, _lock: lock })
     }
 

@@ -13,6 +13,7 @@ use pigeonhub_proto::control::{Answer, Command as Ask, ControlRequest, ControlRe
 use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, PeerInfo};
 
 use super::process::Process;
+use super::skip::faketime;
 use super::{Ground, Net, until, until_ok};
 
 /// Events by their names in the log, as far as tests look for them.
@@ -40,6 +41,8 @@ pub(crate) struct Plan {
     config: String,
     home: Option<PathBuf>,
     place: Option<(String, IpAddr)>,
+    under: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// A running hub; killed when dropped.
@@ -97,6 +100,24 @@ impl Plan {
         self
     }
 
+    /// Started by another program, which gets the daemon and its arguments behind its own.
+    pub(crate) fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// With a wall clock that is as far off as the file `offset` says at each
+    /// moment, in the words of libfaketime: `-10d`.
+    pub(crate) fn clock(mut self, offset: &Path) -> Self {
+        self.environment = vec![
+            ("LD_PRELOAD", faketime().expect("libfaketime is there")),
+            ("FAKETIME_TIMESTAMP_FILE", offset.to_owned()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ];
+        self
+    }
+
     fn address(&self) -> IpAddr {
         self.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |(_, address)| *address)
     }
@@ -109,9 +130,14 @@ impl Plan {
         if let Some((namespace, _)) = &self.place {
             command.args(["netns", "exec", namespace]).arg(daemon());
         }
+        if let Some((program, arguments)) = self.under.split_first() {
+            command = Command::new(program);
+            command.args(arguments).arg(daemon());
+        }
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);
         // Not what may be configured on this machine.
         command.env("PIGEONHUBD_CONFIG_DIR", ground.folder().join("etc"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(ground.folder()).args([
             "--host",
             &self.address().to_string(),
@@ -176,6 +202,18 @@ impl Hub {
             Some(Answer::Metrics(text)) => text,
             other => panic!("asked for metrics, the hub answered {other:?}"),
         }
+    }
+
+    /// One of its figures, by its whole name; 0 if it has none of that name.
+    pub(crate) fn figure(&self, series: &str) -> u64 {
+        let metrics = self.metrics();
+        let mut lines = metrics.lines();
+        lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok()).unwrap_or_default()
+    }
+
+    /// All that it logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.process.log()
     }
 
     fn ask(&self, command: Ask) -> Option<Answer> {

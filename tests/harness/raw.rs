@@ -177,6 +177,12 @@ impl Raw {
         })
     }
 
+    /// The hub's wall clock, in ms since the Unix epoch.
+    pub(crate) fn clock(&mut self) -> i64 {
+        self.say(&json!({"type": "ping"}));
+        self.wait_type("pong")["timestamp"].as_i64().expect("a time")
+    }
+
     /// Waits until the connection is over, and says how.
     pub(crate) fn wait_closed(&mut self) -> Closed {
         until_ok("the hub closes the connection", || {
