@@ -13,6 +13,7 @@ mod script;
 mod skip;
 mod sockets;
 mod wait;
+mod watch;
 
 pub(crate) use client::{Client, Clients, all_hear_all};
 pub(crate) use crowd::Crowd;
@@ -26,3 +27,4 @@ pub(crate) use script::JsHub;
 pub(crate) use skip::{Need, skipped, tool};
 pub(crate) use sockets::tcp_between;
 pub(crate) use wait::{until, until_ok};
+pub(crate) use watch::{Watch, p99};

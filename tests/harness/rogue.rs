@@ -7,6 +7,7 @@ use pigeonhub_proto::id::Id;
 use pigeonhub_proto::mesh::frame::{FrameKeys, Framing};
 use pigeonhub_proto::mesh::handshake::{Challenge, Hello, MESH_VERSION, Nonce, Role, Transcript, Welcome};
 use pigeonhub_proto::mesh::identity::{HubKey, Identity, MeshKey, PublicKey, hub_id};
+use pigeonhub_proto::mesh::record::{Record, SignedRecord};
 use pigeonhub_proto::wire::mesh::{LinkFrame, decode, encode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message};
@@ -143,6 +144,22 @@ impl Link {
     /// Sends a frame.
     pub(crate) fn send(&mut self, frame: &LinkFrame<'_>) {
         self.send_frame(&encode(frame));
+    }
+
+    /// The records of all hubs that the hub knows of, by its own word.
+    pub(crate) fn ask_for_records(&mut self) -> Vec<(Record, SignedRecord)> {
+        self.send(&LinkFrame::Summary(Vec::new().into()));
+        loop {
+            let message = self.raw.wait_binary();
+            let Some(frame) = self.framing.join(&message).expect("an honest hub's message") else { continue };
+            let Ok(LinkFrame::Records(records)) = decode(&frame) else { continue };
+            let read = |signed| SignedRecord::read(signed).expect("an honest hub's record").0;
+            let signed = records.iter().map(|signed| SignedRecord {
+                body: signed.body.to_vec().into(),
+                signature: signed.signature.to_vec().into(),
+            });
+            return records.iter().map(read).zip(signed).collect();
+        }
     }
 
     /// Waits until the hub has dealt with all that this link sent, by a heartbeat.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pigeonhub_proto::io::{ClosedBy, ConnId};
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::outbox::{Item, Outbox};
+use pigeonhubd::panics;
 use pigeonhubd::session::{CLOSE_WAIT, Session, config};
 use pigeonhubd::stream::Counted;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
@@ -117,8 +118,44 @@ impl AsyncWrite for Faulty {
     }
 }
 
+/// Keeps what is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn a_panic_ends_its_session_alone_and_is_told() {
+    let log = Log::default();
+    let writer = log.clone();
+    // For this thread, on which the session runs too.
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    panics::install();
+    let before = panics::count();
     let (_outbox, intake) = on(Faulty).await;
+    let (mut far, outbox, other) = self::start().await;
     assert_eq!(closed(intake).await, ClosedBy::Broken("a fault in this hub".into()));
+    assert_eq!(panics::count(), before + 1);
+    let told = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let place = format!("a fault in pigeonhubd, at {}:", file!());
+    assert!(told.contains(&place) && told.contains(": as this test wants it;"), "{told}");
+    // Down to the place where it happened, whatever RUST_BACKTRACE says.
+    assert!(told.contains("Faulty as tokio::io::async_read::AsyncRead>::poll_read"), "{told}");
+    // The other one goes on.
+    outbox.close(1000, "bye".into());
+    let mut close = [0; 7];
+    far.read_exact(&mut close).await.unwrap();
+    assert_eq!(&close, b"\x88\x05\x03\xe8bye");
+    drop(far);
+    assert!(matches!(closed(other).await, ClosedBy::Local | ClosedBy::Broken(_)));
 }

@@ -1,0 +1,240 @@
+//! Load from those who mean harm, on a real hub. While it lasts an honest pair
+//! signals, and every signal of theirs arrives; the hub's memory stays within
+//! the bound that each attack states. Figures are printed and judged by nobody;
+//! `tests/figures` prints them from a release build.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
+use pigeonhub_proto::mesh::identity::MeshKey;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, WebSocket};
+
+use crate::harness::{Closed, Ground, Hub, Plan, Raw, Rogue, Watch, p99, until_ok};
+
+const MIB: u64 = 1024 * 1024;
+/// From this address of loopback attackers come; only behind it is a proxy, which
+/// the hub trusts, so that they have limits like strangers from outside.
+const PROXY: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// How long the pair signals in peace before.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// A hub, and an honest pair's figures without and with an attack.
+struct Siege {
+    _ground: Ground,
+    hub: Hub,
+    quiet: Vec<Duration>,
+    before: u64,
+}
+
+/// A field of `/proc/PID/status` in KiB, as bytes.
+fn memory(hub: &Hub, field: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("Linux tells it");
+    line.trim_matches([':', ' ', '\t']).strip_suffix(" kB").expect("in KiB").parse::<u64>().expect("digits")
+        * 1024
+}
+
+impl Siege {
+    fn new() -> Self {
+        pigeonhubd::daemon::raise_file_limit().expect("open files for thousands of sockets");
+        let ground = Ground::new();
+        let config = format!("[listen]\ntrusted_proxies = [\"{PROXY}\"]\n");
+        let hub = Plan::first().config(&config).start(&ground);
+        let watch = Watch::begin(&hub);
+        thread::sleep(QUIET);
+        let quiet = watch.end();
+        let before = memory(&hub, "VmRSS");
+        Self { _ground: ground, hub, quiet, before }
+    }
+
+    /// The attack; `bound` is what the hub's memory may grow by at most, in MiB.
+    fn attacked<T>(&mut self, what: &str, bound: u64, attack: impl FnOnce(&Hub) -> T) -> T {
+        let watch = Watch::begin(&self.hub);
+        let begin = Instant::now();
+        let outcome = attack(&self.hub);
+        let took = begin.elapsed();
+        let during = watch.end();
+        // The most that it ever was.
+        let grown = memory(&self.hub, "VmHWM").saturating_sub(self.before);
+        let (quiet, p99) = (p99(&self.quiet), p99(&during));
+        let ratio = p99.as_secs_f64() / quiet.as_secs_f64();
+        println!(
+            "hostile: {what}: {took:.1?}; honest p99 {p99:.2?}, quiet {quiet:.2?}, ratio {ratio:.1}; \
+             {} signals, none lost; memory +{} MiB of {bound}",
+            during.len(),
+            grown / MIB
+        );
+        assert!(grown <= bound * MIB, "{what}: memory grew by {} MiB, over {bound}", grown / MIB);
+        // Strangers are still let in, and served.
+        let mut client = Raw::join(&self.hub, &"d4".repeat(20), "later");
+        client.settle();
+        outcome
+    }
+
+    fn refused(&self, reason: &str) -> u64 {
+        self.hub.figure(&format!("pigeonhubd_callers_refused_total{{reason=\"{reason}\"}}"))
+    }
+}
+
+/// A socket from an address of this machine.
+fn from(source: Ipv4Addr, hub: &Hub) -> TcpStream {
+    let fd = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .expect("a socket");
+    let source = SockaddrIn::from(SocketAddrV4::new(source, 0));
+    socket::bind(fd.as_raw_fd(), &source).expect("an address of loopback");
+    let IpAddr::V4(address) = hub.address else { panic!("IPv4 here") };
+    let hub = SockaddrIn::from(SocketAddrV4::new(address, hub.port));
+    socket::connect(fd.as_raw_fd(), &hub).expect("the hub listens");
+    TcpStream::from(fd)
+}
+
+/// A WebSocket of a stranger at `address`, as the proxy presents it.
+fn stranger(hub: &Hub, peer: &str, address: &str) -> Result<WebSocket<TcpStream>, Box<tungstenite::Error>> {
+    let mut request = format!("{}/?peerId={peer}", hub.url()).into_client_request().expect("a request");
+    request.headers_mut().insert("x-forwarded-for", address.parse().expect("a header"));
+    match tungstenite::client(request, from(PROXY, hub)) {
+        Ok((socket, _)) => Ok(socket),
+        Err(tungstenite::HandshakeError::Failure(error)) => Err(Box::new(error)),
+        Err(error) => panic!("a blocking socket: {error}"),
+    }
+}
+
+fn peer(number: usize) -> String {
+    format!("{number:040x}")
+}
+
+/// Does `attack` with each number below `count`, on a few threads.
+fn in_parallel(count: usize, attack: impl Fn(usize) + Sync) {
+    const THREADS: usize = 4;
+    thread::scope(|scope| {
+        for first in 0..THREADS {
+            let attack = &attack;
+            scope.spawn(move || (first..count).step_by(THREADS).for_each(attack));
+        }
+    });
+}
+
+#[test]
+fn five_thousand_half_open_handshakes() {
+    const COUNT: usize = 5000;
+    let mut siege = Siege::new();
+    let sockets = siege.attacked("5,000 half-open handshakes", 64, |hub| {
+        let sockets: Vec<TcpStream> = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+        // From elsewhere nobody has to wait for them.
+        for number in 0..50 {
+            Raw::join(hub, &peer(number), "during").settle();
+        }
+        sockets
+    });
+    until_ok("the oldest have made room", || {
+        let cut = siege.refused("crowded-out") + siege.refused("slow");
+        let most = (COUNT - pigeonhubd::listener::MAX_HANDSHAKES) as u64;
+        if cut >= most { Ok(()) } else { Err(format!("{cut} of {most}")) }
+    });
+    drop(sockets);
+}
+
+#[test]
+fn headers_of_one_byte_a_second() {
+    const COUNT: usize = 1500;
+    let mut siege = Siege::new();
+    siege.attacked("1,500 headers of one byte a second", 64, |hub| {
+        let mut sockets: Vec<TcpStream> = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+        for second in 0..6 {
+            for socket in &mut sockets {
+                // Those that were cut off are reset.
+                let _ = socket.write_all(&b"GET / HTTP"[second..=second]);
+            }
+            Raw::join(hub, &peer(second), "during").settle();
+            thread::sleep(Duration::from_secs(1));
+        }
+    });
+    assert!(siege.refused("crowded-out") as usize >= COUNT - pigeonhubd::listener::MAX_HANDSHAKES);
+}
+
+/// Each costs its queue and its socket's buffers, then it is gone.
+#[test]
+fn clients_that_never_read() {
+    const READERS: usize = 24;
+    let mut siege = Siege::new();
+    // The queue of each is 4 MiB; what its WebSocket holds comes on top.
+    let sent = siege.attacked("24 clients that never read", READERS as u64 * 6 + 32, |hub| {
+        let readers: Vec<Raw> = (0..READERS).map(|number| Raw::join(hub, &peer(number), "flood")).collect();
+        let mut flooder = Raw::join(hub, &peer(999), "flood");
+        let data = json!("x".repeat(128 * 1024));
+        let mut sent = 0;
+        while hub.figure("pigeonhubd_connections_overflowed_total") < READERS as u64 {
+            assert!(sent < 20_000, "they are still there");
+            for number in 0..READERS {
+                flooder.offer(&peer(number), "flood", &data);
+                sent += 1;
+            }
+            flooder.take();
+        }
+        drop(readers);
+        sent
+    });
+    println!("hostile: {sent} signals of 128 KiB until the last of them was given up");
+}
+
+#[test]
+fn frames_of_a_mebibyte_at_full_speed() {
+    const FLOODERS: usize = 4;
+    const FRAMES: usize = 60;
+    let mut siege = Siege::new();
+    siege.attacked("4 clients with 60 frames of 1 MiB each", 96, |hub| {
+        in_parallel(FLOODERS, |number| {
+            let mut raw = Raw::join(hub, &peer(number), "flood");
+            for _ in 0..FRAMES {
+                raw.offer(&peer(999), "flood", &json!("x".repeat(MIB as usize - 4096)));
+            }
+            raw.settle();
+        });
+    });
+}
+
+/// One address floods; another one, behind the same proxy, does not notice.
+#[test]
+fn a_flood_of_connects() {
+    const COUNT: usize = 3000;
+    let mut siege = Siege::new();
+    siege.attacked("3,000 connects of one address", 64, |hub| {
+        in_parallel(COUNT, |number| {
+            // Some are refused while their handshake is still under way.
+            if let Ok(mut socket) = stranger(hub, &peer(number), "198.51.100.7") {
+                let _ = socket.read();
+            }
+        });
+        let mut other = stranger(hub, &peer(COUNT), "198.51.100.8").expect("another address");
+        let greeting = other.read().expect("a greeting");
+        assert!(greeting.to_text().is_ok_and(|text| text.contains("connected")), "{greeting:?}");
+    });
+    assert!(siege.refused("address-connects") >= 500, "{}", siege.refused("address-connects"));
+}
+
+#[test]
+fn a_thousand_fake_hubs() {
+    const COUNT: usize = 1000;
+    let mut siege = Siege::new();
+    let key = MeshKey::new(b"the secret of nobody's mesh").expect("long enough");
+    siege.attacked("1,000 hubs with a wrong key", 64, |hub| {
+        in_parallel(COUNT, |_| {
+            let closed = Rogue::new(&key).try_to_join(hub).wait_closed();
+            assert!(
+                matches!(&closed, Closed::With(1008, why) if why.contains("the mesh keys differ")),
+                "{closed:?}"
+            );
+        });
+    });
+    assert_eq!(siege.hub.status().known_hubs, 0);
+    assert!(
+        siege.hub.events().iter().filter(|name| **name == "hubRejected").count() < COUNT,
+        "the log has a limit"
+    );
+}
