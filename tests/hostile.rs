@@ -44,7 +44,8 @@ impl Siege {
     fn new() -> Self {
         pigeonhubd::daemon::raise_file_limit().expect("open files for thousands of sockets");
         let ground = Ground::new();
-        let config = format!("[listen]\ntrusted_proxies = [\"{PROXY}\"]\n");
+        // So few connects that a slow machine is refused some as well.
+        let config = format!("[listen]\ntrusted_proxies = [\"{PROXY}\"]\nmax_connects_per_second = 10\n");
         let hub = Plan::first().config(&config).start(&ground);
         let watch = Watch::begin(&hub);
         thread::sleep(QUIET);
@@ -75,6 +76,15 @@ impl Siege {
         let mut client = Raw::join(&self.hub, &"d4".repeat(20), "later");
         client.settle();
         outcome
+    }
+
+    /// Of so many slow handshakes no more are left than may be.
+    fn room_was_made(&self, of: usize) {
+        until_ok("the oldest have made room", || {
+            let cut = self.refused("crowded-out") + self.refused("slow");
+            let least = (of - pigeonhubd::listener::MAX_HANDSHAKES) as u64;
+            if cut >= least { Ok(()) } else { Err(format!("{cut} of {least}")) }
+        });
     }
 
     fn refused(&self, reason: &str) -> u64 {
@@ -132,11 +142,7 @@ fn five_thousand_half_open_handshakes() {
         }
         sockets
     });
-    until_ok("the oldest have made room", || {
-        let cut = siege.refused("crowded-out") + siege.refused("slow");
-        let most = (COUNT - pigeonhubd::listener::MAX_HANDSHAKES) as u64;
-        if cut >= most { Ok(()) } else { Err(format!("{cut} of {most}")) }
-    });
+    siege.room_was_made(COUNT);
     drop(sockets);
 }
 
@@ -155,7 +161,7 @@ fn headers_of_one_byte_a_second() {
             thread::sleep(Duration::from_secs(1));
         }
     });
-    assert!(siege.refused("crowded-out") as usize >= COUNT - pigeonhubd::listener::MAX_HANDSHAKES);
+    siege.room_was_made(COUNT);
 }
 
 /// Each costs its queue and its socket's buffers, then it is gone.

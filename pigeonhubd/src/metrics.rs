@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub edge: Arc<EdgeCounters>,
     /// Events that wait for the driver, and how many may.
     pub events: (usize, usize),
+    /// The same of data channels.
+    pub channel_events: (usize, usize),
     /// Panics so far.
     pub panics: u64,
     /// This process.

@@ -10,6 +10,7 @@ use pigeonhub_proto::io::{ConnId, Input};
 use pigeonhub_proto::time::{Now, Time};
 
 use super::Driver;
+use crate::connections::CHANNEL_QUEUE;
 use crate::edge::{EVENT_QUEUE, Query, Refusal};
 use crate::metrics::{self, Snapshot};
 use crate::panics;
@@ -76,6 +77,7 @@ impl Driver {
             counters: self.hub.counters().clone(),
             edge: Arc::clone(self.connections.counters()),
             events: (self.inlets.intake.events.len(), EVENT_QUEUE),
+            channel_events: (self.inlets.channel_events.len(), CHANNEL_QUEUE),
             panics: panics::count(),
             process: Process::now(),
             started: Duration::from_millis(now.unix_ms).saturating_sub(now.mono.since(Time(0))).as_secs_f64(),

@@ -250,6 +250,16 @@ impl Snapshot {
             self.events.0,
         )?;
         page.gauge("pigeonhubd_event_queue_capacity", "Events that may wait there.", self.events.1)?;
+        page.gauge(
+            "pigeonhubd_channel_queue_length",
+            "The same of data channels; when as many wait as may, channels are not read.",
+            self.channel_events.0,
+        )?;
+        page.gauge(
+            "pigeonhubd_channel_queue_capacity",
+            "Events that may wait there.",
+            self.channel_events.1,
+        )?;
         page.counter(
             "pigeonhubd_http_requests",
             "HTTP requests answered, upgrades included.",

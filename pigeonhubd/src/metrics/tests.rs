@@ -38,6 +38,7 @@ fn snapshot() -> Snapshot {
         counters,
         edge: Arc::default(),
         events: (3, 1024),
+        channel_events: (2, 256),
         panics: 0,
         process: Process::now(),
         started: 1_700_000_000.5,
@@ -130,6 +131,7 @@ fn values_are_those_of_the_hub() {
         "pigeonhubd_link_round_trip_seconds_count{transport=\"p2p\"} 2",
         "pigeonhubd_link_round_trip_seconds_sum{transport=\"p2p\"} 7.0015",
         "pigeonhubd_event_queue_capacity 1024",
+        "pigeonhubd_channel_queue_length 2",
         "pigeonhubd_build_info{version=\"1.2.3\"} 1",
         "process_start_time_seconds 1700000000.5",
     ] {
