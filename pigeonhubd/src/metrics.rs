@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub channel_events: (usize, usize),
     /// Panics so far.
     pub panics: u64,
+    /// Tasks that have not ended.
+    pub tasks: usize,
     /// This process.
     pub process: Process,
     /// When it started, in seconds since the Unix epoch.

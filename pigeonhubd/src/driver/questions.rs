@@ -79,6 +79,7 @@ impl Driver {
             events: (self.inlets.intake.events.len(), EVENT_QUEUE),
             channel_events: (self.inlets.channel_events.len(), CHANNEL_QUEUE),
             panics: panics::count(),
+            tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             process: Process::now(),
             started: Duration::from_millis(now.unix_ms).saturating_sub(now.mono.since(Time(0))).as_secs_f64(),
         };

@@ -281,6 +281,8 @@ impl Snapshot {
         page.info("pigeonhubd_build", "This program.", &version)?;
         let help = "Panics. Each ended one session, link or request; its backtrace is in the log.";
         page.counter("pigeonhubd_panics", help, self.panics)?;
+        let help = "Tasks that have not ended; sessions, links and dials have some each.";
+        page.gauge("pigeonhubd_tasks", help, self.tasks)?;
         let (seconds, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));
         let start_help = "Start of this process since the Unix epoch.";
         page.unit_gauge("process_start_time", seconds, start_help, self.started)?;

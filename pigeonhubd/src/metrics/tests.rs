@@ -40,6 +40,7 @@ fn snapshot() -> Snapshot {
         events: (3, 1024),
         channel_events: (2, 256),
         panics: 0,
+        tasks: 9,
         process: Process::now(),
         started: 1_700_000_000.5,
     }
