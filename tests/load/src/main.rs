@@ -1,6 +1,7 @@
 //! Puts load on a hub, of whatever make, and prints what came of it: one JSON
 //! object on a line. See `compare` for what is made of that.
 
+mod churn;
 mod cpu;
 mod crowd;
 mod signals;
@@ -56,6 +57,33 @@ enum Command {
         /// Half of them are killed.
         #[arg(long)]
         die: bool,
+    },
+    /// Clients come and go, and signal each other; a line of figures now and then.
+    Churn {
+        /// A hub's address and port. Repeatable.
+        #[arg(long = "hub", required = true)]
+        hubs: Vec<SocketAddr>,
+        /// Clients that are there at once.
+        #[arg(long, default_value_t = 200)]
+        clients: usize,
+        /// Clients of one network.
+        #[arg(long, default_value_t = 10)]
+        network_size: usize,
+        /// A second, of all together.
+        #[arg(long, default_value_t = 100.0)]
+        connects: f64,
+        /// A second, of all together.
+        #[arg(long, default_value_t = 300.0)]
+        signals: f64,
+        /// Seconds.
+        #[arg(long, default_value_t = 60.0)]
+        time: f64,
+        /// Seconds between two lines of figures.
+        #[arg(long, default_value_t = 60.0)]
+        every: f64,
+        /// The same one, the same clients.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// Those who are to die; `crowd` starts it.
     #[command(hide = true)]
@@ -141,6 +169,12 @@ fn main() -> std::io::Result<()> {
             Command::Crowd { clients, idle, die } => {
                 let idle = Duration::from_secs_f64(idle);
                 crowd::run(crowd::Plan { idle, die, ..clients.plan(pids, std::process::id()) }).await
+            }
+            Command::Churn { hubs, clients, network_size, connects, signals, time, every, seed } => {
+                let (time, every) = (Duration::from_secs_f64(time), Duration::from_secs_f64(every));
+                let network_size = network_size.max(2);
+                churn::run(churn::Plan { hubs, clients, network_size, connects, signals, time, every, seed })
+                    .await
             }
             Command::Hold { clients, run } => {
                 let plan = crowd::Plan { step: 2, from: 1, ..clients.plan(pids, run) };
