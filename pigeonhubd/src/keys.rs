@@ -76,8 +76,9 @@ pub fn hub_key(state: &StateDir) -> Result<HubKey, KeyError> {
     })
 }
 
-/// The mesh key: the configured one, which must exist, or this user's or
-/// service's own, made if there is none.
+/// The mesh key: the configured one, which must exist; or the one that systemd
+/// handed over as a credential; or this user's or service's own, made if there
+/// is none.
 pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyError> {
     if let Some(path) = &config.mesh.key_file {
         let (key, origin) = ("mesh.key_file", config.origin("mesh.key_file").to_string());
@@ -85,9 +86,20 @@ pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyEr
             read(path, LARGEST_KEY).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
         return read.map_err(|source| KeyError::Named { origin, key, source: Box::new(source) });
     }
+    if let Some(path) = handed_over(around) {
+        let read = read(&path, LARGEST_KEY);
+        return read.and_then(|bytes| {
+            mesh_key_from(&path, &bytes, "a credential of the unit's, should be at least")
+        });
+    }
     let path = rules::mesh_key(config.listen.port, around);
     let cure = "delete it, a new one is made, then restart the hubs that share it: should be at least";
     mesh_key_from(&path, &load_or_make(&path)?, cure)
+}
+
+/// The credential, unless the unit has none.
+fn handed_over(around: &Surroundings) -> Option<PathBuf> {
+    rules::mesh_key_credential(around).filter(|path| !matches!(path.try_exists(), Ok(false)))
 }
 
 /// As [`mesh_key`], for a hub that has one: `None` if none is named and this
@@ -95,7 +107,8 @@ pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyEr
 pub fn mesh_key_again(config: &Config, around: &Surroundings) -> Result<Option<MeshKey>, KeyError> {
     let path = rules::mesh_key(config.listen.port, around);
     let gone = || matches!(path.try_exists(), Ok(false));
-    if config.mesh.key_file.is_none() && gone() { Ok(None) } else { mesh_key(config, around).map(Some) }
+    let named = config.mesh.key_file.is_some() || handed_over(around).is_some();
+    if !named && gone() { Ok(None) } else { mesh_key(config, around).map(Some) }
 }
 
 fn mesh_key_from(path: &Path, bytes: &[u8], cure: &str) -> Result<MeshKey, KeyError> {

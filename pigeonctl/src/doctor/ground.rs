@@ -64,10 +64,14 @@ impl Ground {
         self.config.state_dir.clone().unwrap_or_else(|| paths::state_dir(port, &self.around))
     }
 
-    /// The mesh key's file.
-    pub(super) fn mesh_key(&self) -> PathBuf {
-        let port = self.config.listen.port;
-        self.config.mesh.key_file.clone().unwrap_or_else(|| paths::mesh_key(port, &self.around))
+    /// The mesh key's file, and whether somebody chose it: it is configured, or a credential of the unit.
+    pub(super) fn mesh_key(&self) -> (PathBuf, bool) {
+        let configured = self.config.mesh.key_file.clone();
+        let handed = || paths::mesh_key_credential(&self.around).filter(|path| path.is_file());
+        match configured.or_else(handed) {
+            Some(file) => (file, true),
+            None => (paths::mesh_key(self.config.listen.port, &self.around), false),
+        }
     }
 
     /// The folder of the control socket.

@@ -92,8 +92,7 @@ fn owned(what: &'static str, path: &Path, meta: &Metadata, uid: Option<u32>) -> 
 /// Whether the key is one, and whether the mesh shares it.
 pub(super) fn mesh_key(ground: &Ground) -> Vec<Finding> {
     const WHAT: &str = "mesh key";
-    let file = ground.mesh_key();
-    let named = ground.config.mesh.key_file.is_some();
+    let (file, named) = ground.mesh_key();
     let uid = ground.running.as_ref().and_then(|running| running.uid);
     let mut finding = secret(WHAT, &file, uid, named);
     if finding.cure.is_some() {

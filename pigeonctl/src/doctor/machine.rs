@@ -58,7 +58,7 @@ pub(super) fn open_files(limit: u64, whose: &str, connections: u64) -> Finding {
 /// Whether the clock can be right.
 pub(super) fn clock(ground: &Ground) -> Vec<Finding> {
     // Each start writes the lock.
-    let files = [ground.state_dir().join("lock"), ground.state_dir().join("hub.key"), ground.mesh_key()];
+    let files = [ground.state_dir().join("lock"), ground.state_dir().join("hub.key"), ground.mesh_key().0];
     let written = files.iter().filter_map(|file| file.metadata().ok()?.modified().ok()).max();
     vec![sane(now_ms(), written, synchronized())]
 }

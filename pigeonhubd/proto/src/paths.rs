@@ -32,6 +32,8 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `STATE_DIRECTORY`: what systemd made for the unit, parted by colons.
     pub state_directory: Option<String>,
+    /// `CREDENTIALS_DIRECTORY`: where systemd put the credentials of the unit.
+    pub credentials_directory: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -43,6 +45,7 @@ impl Surroundings {
             xdg_state_home: var("XDG_STATE_HOME").map(PathBuf::from),
             home: var("HOME").map(PathBuf::from),
             state_directory: var("STATE_DIRECTORY"),
+            credentials_directory: var("CREDENTIALS_DIRECTORY").map(PathBuf::from),
         }
     }
 
@@ -80,6 +83,12 @@ pub fn mesh_key(port: u16, around: &Surroundings) -> PathBuf {
     let service = instance.is_some_and(|dir| dir.starts_with(SERVICE_STATE));
     let user = around.user_state().filter(|_| !service).map(|dir| dir.join("pigeonhubd"));
     user.unwrap_or_else(|| PathBuf::from(SERVICE_STATE)).join("mesh.key")
+}
+
+/// The mesh key that systemd hands over, if the unit has such a credential and the configuration
+/// names no key. It counts more than [`mesh_key`].
+pub fn mesh_key_credential(around: &Surroundings) -> Option<PathBuf> {
+    absolute(&around.credentials_directory).map(|dir| dir.join("mesh.key"))
 }
 
 /// Where the control socket of the hub on `port` may be, the likeliest first:
@@ -171,6 +180,16 @@ mod tests {
             assert_eq!(state_dir(3001, &around), Path::new(state), "{vars:?}");
             assert_eq!(mesh_key(3001, &around), Path::new(key), "{vars:?}");
         }
+    }
+
+    #[test]
+    fn a_credential_is_where_systemd_says() {
+        let credential = |vars: &[_]| mesh_key_credential(&around(7, vars));
+        let folder = ("CREDENTIALS_DIRECTORY", "/run/credentials/pigeonhubd@3001.service");
+        let path = PathBuf::from("/run/credentials/pigeonhubd@3001.service/mesh.key");
+        assert_eq!(credential(&[folder]), Some(path));
+        assert_eq!(credential(&[("CREDENTIALS_DIRECTORY", "relative")]), None);
+        assert_eq!(credential(&USER), None);
     }
 
     #[test]

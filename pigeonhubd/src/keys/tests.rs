@@ -93,6 +93,32 @@ fn a_named_key_must_exist_and_not_be_everyones() {
 }
 
 #[test]
+fn a_credential_counts_more_than_an_own_key_and_less_than_a_named_one() {
+    let dir = TestDir::new();
+    let credentials = Surroundings { credentials_directory: Some(dir.join("c")), ..around(&dir) };
+    let key = |config: &Config| mesh_key(config, &credentials).map(|key| mark(&key));
+    let own = key(&Config::default()).expect("made: the unit has no such credential");
+    fs::create_dir(dir.join("c")).expect("a folder");
+    fs::write(dir.join("c/mesh.key"), "short").expect("written");
+    let path = dir.join("c/mesh.key");
+    fs::set_permissions(&path, Permissions::from_mode(0o440)).expect("chmod");
+    assert_eq!(
+        key(&Config::default()).expect_err("no key").to_string(),
+        format!("{}: 5 bytes; a credential of the unit's, should be at least 16", path.display())
+    );
+    fs::remove_file(&path).expect("removed");
+    fs::write(&path, "handed over by systemd").expect("written");
+    fs::set_permissions(&path, Permissions::from_mode(0o440)).expect("chmod");
+    let handed = key(&Config::default()).expect("a key");
+    assert_ne!(handed, own);
+    let again = mesh_key_again(&Config::default(), &credentials).expect("read").expect("there");
+    assert_eq!(mark(&again), handed);
+    fs::write(dir.join("named"), "named in the configuration").expect("written");
+    fs::set_permissions(dir.join("named"), Permissions::from_mode(0o600)).expect("chmod");
+    assert!(![handed, own].contains(&key(&named(&dir.join("named"))).expect("a key")));
+}
+
+#[test]
 fn what_is_no_mesh_key_is_refused() {
     let dir = TestDir::new();
     let path = dir.join("k");

@@ -348,8 +348,8 @@ pub static KEYS: [Key; 41] = [
         value("--key-file", "FILE"),
         None,
         "The secret that all hubs of a mesh share: a file of at least 16 bytes that not everyone can read. If empty: \
-         this machine's own key (or, outside a service, this user's), made at the first start. A file that is named \
-         must exist."
+         the credential mesh.key, if systemd hands one over; else this machine's own key (or, outside a service, this \
+         user's), made at the first start. A file that is named must exist."
     ),
     key!(
         mesh.legacy_hubs,
@@ -408,7 +408,8 @@ pub static KEYS: [Key; 41] = [
         None,
         None,
         "Users, by number, who may change things over the control socket: reload, drain, disconnect and the like. \
-         Root and the hub's own user always may. They also need to be in the socket's group."
+         Root and the hub's own user always may. They also need to be in the socket's group, and the packaged service \
+         needs a drop-in to see who they are: pigeonhubd@.service(8)."
     ),
     key!(
         metrics.listen,

@@ -87,7 +87,9 @@ max_connections = 500
 .Ed
 .Sh SEE ALSO
 .Xr pigeonctl 1 ,
-.Xr pigeonhubd 8
+.Xr pigeonhub-mesh 7 ,
+.Xr pigeonhubd 8 ,
+.Xr pigeonhubd@.service 8
 ";
 
 /// The manual page: `man/pigeonhubd.toml.5`.
