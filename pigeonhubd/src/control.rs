@@ -3,6 +3,7 @@
 mod caller;
 mod desk;
 mod request;
+mod users;
 
 use std::fs::Permissions;
 use std::io;
@@ -27,6 +28,7 @@ use tokio::time::timeout;
 use self::caller::Caller;
 pub use self::desk::{Desk, MAX_FOLLOWERS};
 use self::request::parse;
+pub(crate) use self::users::warn_of_unseen;
 use crate::edge::Refusal;
 use crate::events;
 

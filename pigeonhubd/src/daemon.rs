@@ -141,6 +141,7 @@ impl Daemon {
         for address in &addresses {
             info!("listening on {address}");
         }
+        control::warn_of_unseen(config);
         let config = Arc::new(config.clone());
         let (edge, intake) = Edge::new();
         let (stop, stopping) = watch::channel(false);

@@ -9,6 +9,7 @@ use pigeonhub_proto::mesh::identity::MeshKey;
 use pigeonhub_proto::paths::Surroundings;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::control;
 use crate::credentials::{CredentialError, Credentials};
 use crate::daemon::{channels, live, start_rule};
 use crate::driver::Change;
@@ -165,6 +166,7 @@ impl Reloader {
         if report.changed.iter().any(|change| change.key == "log.level") {
             self.log.configure(config.log.level.as_str())?;
         }
+        control::warn_of_unseen(&config);
         self.live.send_replace(live(&config, &credentials, &self.edge));
         *self.lock() = InForce { config: Arc::new(config), key, credentials };
         Ok(report)

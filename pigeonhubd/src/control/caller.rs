@@ -8,6 +8,7 @@ use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{Command, ControlErrorCode};
 
+use super::users;
 use crate::edge::Refusal;
 use crate::journal;
 
@@ -32,7 +33,7 @@ impl Caller {
     pub(super) fn check(&self, command: &Command, config: &Config, group: &str) -> Result<(), Refusal> {
         let own = [0, geteuid().as_raw()];
         let may = self.uid.is_some_and(|uid| {
-            own.contains(&uid) || config.control.admins.iter().any(|admin| admin.0 == uid)
+            own.contains(&uid) || config.control.admins.iter().any(|admin| admin.0 == uid && users::seen(uid))
         });
         if may || !command.changes() {
             return Ok(());
