@@ -8,15 +8,18 @@
 mod files;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap_complete::Shell;
 use pigeonhub_proto::config::{Config, ConfigError, Flag, KEYS, Key, Origin};
 
 /// The exit status for a configuration that is refused: `EX_CONFIG` of sysexits(3).
 pub const EX_CONFIG: u8 = 78;
 
 const CONFIG_FLAG: &str = "--config";
+const COMPLETIONS_FLAG: &str = "--completions";
 const CONFIG_ENV: &str = "PIGEONHUBD_CONFIG";
 /// Names another folder than [`files::FOLDER`]; for tests and for unusual installations.
 const FOLDER_ENV: &str = "PIGEONHUBD_CONFIG_DIR";
@@ -27,6 +30,9 @@ pub enum LoadError {
     /// The command line is not understood, or help or the version was asked for.
     #[error(transparent)]
     Usage(#[from] clap::Error),
+    /// Completions for a shell were asked for.
+    #[error("completions for {0} were asked for")]
+    Completions(Shell),
     /// A key or value is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -52,6 +58,7 @@ impl LoadError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(error) => u8::try_from(error.exit_code()).unwrap_or(1),
+            Self::Completions(_) => 0,
             _ => EX_CONFIG,
         }
     }
@@ -62,6 +69,11 @@ impl LoadError {
         match self {
             // Nobody is left to be told that nobody listens.
             Self::Usage(error) => drop(error.print()),
+            Self::Completions(shell) => {
+                let mut script = Vec::new();
+                clap_complete::generate(*shell, &mut command(), "pigeonhubd", &mut script);
+                drop(std::io::stdout().write_all(&script));
+            }
             other => eprintln!("{other}"),
         }
     }
@@ -77,6 +89,12 @@ pub fn command() -> Command {
                 files::FOLDER
             ),
         );
+    let completions = Arg::new(COMPLETIONS_FLAG)
+        .long("completions")
+        .value_name("SHELL")
+        .value_parser(value_parser!(Shell))
+        .exclusive(true)
+        .help("Print completions for a shell, and do nothing else");
     // What most want to set comes first.
     let (folders, sections): (Vec<&Key>, Vec<&Key>) = KEYS.iter().partition(|key| key.section().is_empty());
     Command::new("pigeonhubd")
@@ -84,6 +102,7 @@ pub fn command() -> Command {
         .about(env!("CARGO_PKG_DESCRIPTION"))
         .arg(config)
         .args(sections.into_iter().chain(folders).filter_map(arg))
+        .arg(completions)
 }
 
 fn arg(key: &'static Key) -> Option<Arg> {
@@ -122,6 +141,9 @@ where
     A: Into<OsString> + Clone,
 {
     let matches = command().try_get_matches_from(args)?;
+    if let Some(shell) = matches.get_one(COMPLETIONS_FLAG) {
+        return Err(LoadError::Completions(*shell));
+    }
     let named = file(&matches, &env);
     let mut config = Config::default();
     if let Some((path, by)) = &named {
