@@ -17,6 +17,12 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(file(name)).expect("a manual page")
 }
 
+/// The names of all pages.
+fn pages() -> Vec<String> {
+    let entries = std::fs::read_dir(file("")).expect("manual pages");
+    entries.map(|entry| entry.expect("a page").file_name().into_string().expect("a name")).collect()
+}
+
 /// The part of a page between two headings.
 fn section<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
     let (_, rest) = page.split_once(&format!("\n{from}\n")).expect(from);
@@ -190,9 +196,50 @@ fn pigeonhub_control_7_has_every_kind_of_error() {
 }
 
 #[test]
+fn commands_that_are_quoted_anywhere_are_understood() {
+    let readme = std::fs::read_to_string(file("../README.md")).expect("the README");
+    let in_readme = readme.split('`').chain(readme.lines()).map(str::to_owned);
+    let pages: Vec<String> =
+        pages().iter().flat_map(|name| page(name).lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let quoted = in_readme.chain(pages).filter_map(|text| {
+        let text = text.trim_start_matches(".Ql ").trim().to_owned();
+        // Up to a remark, or what follows in the shell.
+        let end = text.find(['#', '|', '&', '(', '…']).unwrap_or(text.len());
+        text.starts_with("pigeonctl ")
+            .then(|| text[..end].trim_end_matches([' ', ',', '.', ';', ':']).to_owned())
+    });
+    let mut count = 0;
+    for line in quoted.filter(|line| !line.contains("\n")) {
+        // Help and the version are printed, and no error.
+        let parsed = <Cli as clap::Parser>::try_parse_from(line.split_whitespace());
+        if let Some(error) = parsed.err().filter(|error| error.use_stderr()) {
+            panic!("{line}: {error}");
+        }
+        count += 1;
+    }
+    assert!(count > 25, "{count} commands are quoted");
+}
+
+#[test]
+fn keys_that_are_named_in_any_page_exist() {
+    use pigeonhub_proto::config::{KEYS, SECTIONS};
+    let mut count = 0;
+    for name in pages() {
+        for word in after(&page(&name), "Cm") {
+            let section = word.split_once('.').map(|(section, _)| section);
+            if section.is_some_and(|section| SECTIONS.iter().any(|(known, _)| *known == section)) {
+                assert!(KEYS.iter().any(|key| key.name == word), "{word} in {name}");
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 15, "{count} keys are named");
+}
+
+#[test]
 fn the_pages_are_formatted_without_a_warning() {
-    for name in ["pigeonctl.1", "pigeonhub-control.7"] {
-        let man = std::process::Command::new("man").args(["--warnings", "-l"]).arg(file(name)).output();
+    for name in pages() {
+        let man = std::process::Command::new("man").args(["--warnings", "-l"]).arg(file(&name)).output();
         let Ok(output) = man else {
             eprintln!("skipped: man is not installed");
             return;
