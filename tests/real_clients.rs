@@ -76,7 +76,9 @@ fn wait_migrated(hubs: &[Hub]) {
 fn before_migration(ground: &Ground, hosts: &Hosts, count: usize) {
     let hubs = mesh(ground, count, NEVER);
     assert!(!tcp_between(&pids(&hubs)).is_empty(), "before migration hubs are joined by WebSockets");
-    hear_each_other(&hosts.join("early", &urls(&hubs)));
+    let clients = hosts.join("early", &urls(&hubs));
+    hear_each_other(&clients);
+    assert!(clients.iter().all(|client| !client.was_disconnected()), "none lost its hub");
     assert!(hubs.iter().all(|hub| !hub.status().migrated), "it was before migration");
 }
 

@@ -104,6 +104,11 @@ impl Client {
         });
     }
 
+    /// Whether it ever lost its hub.
+    pub(crate) fn was_disconnected(&self) -> bool {
+        self.events().any(|it| it["event"] == "disconnected")
+    }
+
     /// Leaves in order.
     pub(crate) fn close(&self) {
         self.script.tell(&json!({"cmd": "close", "client": self.name}));

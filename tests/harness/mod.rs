@@ -10,7 +10,7 @@ mod process;
 mod raw;
 mod rogue;
 mod script;
-mod skip;
+pub(crate) mod skip;
 mod sockets;
 mod wait;
 mod watch;

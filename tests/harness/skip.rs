@@ -35,7 +35,8 @@ pub(crate) fn tool(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/.cache/python/bin")).join(name)
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// Where a program is, if it is installed.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
@@ -93,12 +94,16 @@ fn missing(need: Need) -> Option<&'static str> {
 
 /// Whether this test cannot run here. If so, says it, also to the file that `tests/run` shows at its end.
 pub(crate) fn skipped(needs: &[Need]) -> bool {
-    let Some(because) = needs.iter().find_map(|need| missing(*need)) else { return false };
+    let because = needs.iter().find_map(|need| missing(*need));
+    because.inspect(|because| skip(because)).is_some()
+}
+
+/// Says that this test cannot run here.
+pub(crate) fn skip(because: &str) {
     let line = format!("SKIPPED: {} because {because}", thread::current().name().unwrap_or("a test"));
     println!("{line}");
     if let Some(list) = env::var_os("PIGEONHUBD_TEST_SKIPS") {
         let list = fs::OpenOptions::new().append(true).create(true).open(list);
         list.and_then(|mut list| writeln!(list, "{line}")).expect("the list of skipped tests");
     }
-    true
 }

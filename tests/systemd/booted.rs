@@ -1,13 +1,13 @@
 //! Both sides of the boot: starting one from outside, and working in it.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use serde_json::Value;
 
-use super::wait::until_ok;
+use super::harness::skip::skip;
+use super::harness::until_ok;
 
 /// Set for what runs inside.
 const INSIDE: &str = "PIGEONHUBD_BOOTED";
@@ -19,13 +19,14 @@ const UNITS: [(&str, &str); 2] = [
 const CATALOG: &str = include_str!("../../packaging/pigeonhubd.catalog");
 
 /// The built binaries' folder.
-fn binaries() -> PathBuf {
+pub(crate) fn binaries() -> PathBuf {
     Path::new(env!("CARGO_BIN_EXE_pigeonhubd")).parent().expect("a folder").to_owned()
 }
 
 /// Runs the ignored test `name` of this program under a systemd of its own;
-/// says so where a person sees it if that cannot be done here.
-pub(crate) fn boot(name: &str) {
+/// says so where a person sees it if that cannot be done here. It gets
+/// `variables` in its environment.
+pub(crate) fn boot(name: &str, variables: &[(&str, &Path)]) {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/booted-systemd");
     let check = Command::new(script).arg("--check").output().expect("the script runs");
     if !check.status.success() {
@@ -35,7 +36,14 @@ pub(crate) fn boot(name: &str) {
     let output = Command::new(script)
         .arg("--bind")
         .arg(binaries())
+        .arg("--bind")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests"))
         .args(["--timeout", "600", "--setenv", &format!("{INSIDE}=1")])
+        .args(
+            variables
+                .iter()
+                .flat_map(|(name, value)| [String::from("--setenv"), format!("{name}={}", value.display())]),
+        )
         .arg(own)
         .args(["--ignored", "--exact", name, "--nocapture"])
         .stdin(Stdio::null())
@@ -45,15 +53,6 @@ pub(crate) fn boot(name: &str) {
     println!("{said}");
     assert!(output.status.success(), "inside the booted system {name} failed: see above");
     assert!(said.contains("1 passed"), "{name} was not found inside");
-}
-
-fn skip(because: &str) {
-    let line = format!("SKIPPED: {} because {because}", thread::current().name().unwrap_or("a test"));
-    println!("{line}");
-    if let Some(list) = env::var_os("PIGEONHUBD_TEST_SKIPS") {
-        let list = fs::OpenOptions::new().append(true).create(true).open(list);
-        list.and_then(|mut list| writeln!(list, "{line}")).expect("the list of skipped tests");
-    }
 }
 
 /// Whether this is inside. An inside test that somebody starts elsewhere must not touch their system.

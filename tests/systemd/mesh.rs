@@ -3,11 +3,11 @@
 use super::booted::{
     boot, configure, inside, install, property, shell, status, succeed, text, wait_property,
 };
-use super::wait::until;
+use super::harness::until;
 
 #[test]
 fn three_instances_form_a_mesh() {
-    boot("mesh::all_of_several_instances");
+    boot("mesh::all_of_several_instances", &[]);
 }
 
 #[test]

@@ -1,18 +1,14 @@
 //! One instance: start, journal, reload, watchdog, restart, stop.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
-
 use futures_util::StreamExt;
-use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::booted::{
     boot, configure, entries, inside, install, property, shell, status, succeed, text, wait_property,
 };
-use super::wait::until;
+use super::harness::until;
+use super::traffic::Traffic;
 
 const PORT: u16 = 3000;
 /// Clients that connect all the while.
@@ -20,7 +16,7 @@ const CLIENTS: usize = 200;
 
 #[test]
 fn one_instance_is_a_good_service() {
-    boot("one::all_of_one_instance");
+    boot("one::all_of_one_instance", &[]);
 }
 
 #[test]
@@ -139,65 +135,16 @@ fn a_driver_that_stands_still_is_replaced() {
     succeed(&format!("rm -r {folder} && systemctl daemon-reload && systemctl restart pigeonhubd@3000"));
 }
 
-/// What clients saw.
-#[derive(Default)]
-struct Tally {
-    enough: AtomicBool,
-    connected: AtomicUsize,
-    told: AtomicUsize,
-    failed: std::sync::Mutex<Vec<String>>,
-}
-
-/// Connects again and again; stays for a moment each time, or until it is told to leave.
-async fn client(number: usize, tally: Arc<Tally>) {
-    let url = format!("ws://127.0.0.1:{PORT}/?peerId={number:040x}");
-    while !tally.enough.load(Ordering::Relaxed) {
-        let mut socket = match connect_async(&url).await {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                tally.failed.lock().expect("no panic").push(error.to_string());
-                continue;
-            }
-        };
-        tally.connected.fetch_add(1, Ordering::Relaxed);
-        let stay = async {
-            while let Some(Ok(message)) = socket.next().await {
-                if let Message::Close(Some(frame)) = message
-                    && u16::from(frame.code) == 1001
-                {
-                    tally.told.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-        };
-        let _ = timeout(Duration::from_millis(300), stay).await;
-        let _ = socket.close(None).await;
-    }
-}
-
 fn a_restart_refuses_nobody() {
     assert_eq!(property(PORT, "NFileDescriptorStore"), "1", "systemd keeps the listening socket");
-    let tally = Arc::new(Tally::default());
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let clients: Vec<_> =
-        (1..=CLIENTS).map(|number| runtime.spawn(client(number, Arc::clone(&tally)))).collect();
-    let connected = || tally.connected.load(Ordering::Relaxed);
-    until("all are there", || (connected() >= CLIENTS).then_some(()));
+    let traffic = Traffic::start(PORT, CLIENTS);
     for _ in 0..3 {
-        let (before, pid) = (connected(), property(PORT, "MainPID"));
+        let pid = property(PORT, "MainPID");
         succeed("systemctl restart pigeonhubd@3000");
         assert_ne!(property(PORT, "MainPID"), pid);
-        until("they are back", || (connected() >= before + CLIENTS).then_some(()));
+        traffic.all_are_back();
     }
-    tally.enough.store(true, Ordering::Relaxed);
-    runtime.block_on(async {
-        for client in clients {
-            client.await.expect("no panic");
-        }
-    });
-    let failed = tally.failed.lock().expect("no panic");
-    assert!(failed.is_empty(), "{} of {} were refused: {:?}", failed.len(), connected(), failed.first());
-    assert!(tally.told.load(Ordering::Relaxed) > 0, "some were there when it stopped, and told");
-    println!("{} connections over three restarts, none refused", connected());
+    println!("{} connections over three restarts, none refused", traffic.end_without_a_refusal());
 }
 
 fn a_stop_drains() {
