@@ -101,8 +101,8 @@ fn a_flood_of_records_has_a_limit() {
         SignedRecord::sign(&record(key.public_key(), &[rogue.id]), NAMESPACE, &key)
     };
     let count = u32::try_from(MAX_HUBS).expect("small") + 500;
-    for begin in (0..count).step_by(100) {
-        let batch: Vec<SignedRecord> = (begin..begin + 100).map(invented).collect();
+    for begin in (0..count).step_by(500) {
+        let batch: Vec<SignedRecord> = (begin..begin + 500).map(invented).collect();
         link.send(&LinkFrame::Records(batch.iter().map(SignedRecord::as_signed_bytes).collect()));
         link.settle();
         scene.innocents_go_on();

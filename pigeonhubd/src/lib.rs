@@ -12,7 +12,7 @@
 //! | [`driver`] | the one owner of the `Hub`, and of the clock |
 //! | [`connections`] | what the driver knows of each connection, and how it sends on it |
 //! | [`edge`] | what passes between the driver and everything else |
-//! | [`outbox`] | what waits to be sent on one WebSocket |
+//! | [`outbox`], [`backlog`] | what waits to be sent on one WebSocket, and on all together |
 //! | [`listener`] | listening sockets, a task for each connection |
 //! | [`http`], [`handshake`] | pages, and the door to the WebSockets |
 //! | [`admission`], [`per_address`], [`tokens`] | who may come in, and how often |
@@ -32,6 +32,7 @@
 //! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
 
 pub mod admission;
+pub mod backlog;
 pub mod channel;
 pub mod connections;
 pub mod control;

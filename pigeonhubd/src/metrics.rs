@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub events: (usize, usize),
     /// The same of data channels.
     pub channel_events: (usize, usize),
+    /// Bytes that wait to be read on WebSockets.
+    pub backlog: usize,
     /// Panics so far.
     pub panics: u64,
     /// Tasks that have not ended.

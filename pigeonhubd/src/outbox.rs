@@ -6,6 +6,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use crate::backlog::Part;
+
 /// Messages that may wait on one connection.
 pub const MAX_MESSAGES: usize = 1024;
 
@@ -66,6 +68,8 @@ pub struct Outbox {
 struct State {
     queue: VecDeque<Item>,
     bytes: usize,
+    /// Of what waits everywhere.
+    part: Part,
     read: bool,
     close: Option<Close>,
     waker: Option<Waker>,
@@ -95,10 +99,11 @@ impl Outbox {
         }
         let bytes = state.bytes.saturating_add(item.len());
         let room = state.queue.len() < MAX_MESSAGES && (state.queue.is_empty() || bytes <= MAX_BYTES);
-        if !room {
+        if !room || !state.part.may_be(bytes) {
             return Err(Full { messages: state.queue.len(), bytes: state.bytes });
         }
         state.bytes = bytes;
+        state.part.set(bytes);
         state.queue.push_back(item);
         state.wake();
         Ok(())
@@ -126,6 +131,7 @@ impl Outbox {
         let broken = Some(reason.clone());
         state.queue = VecDeque::new();
         state.bytes = 0;
+        state.part.set(0);
         state.close = Some(Close { code, reason, broken });
         state.wake();
     }
@@ -155,7 +161,9 @@ impl Outbox {
             return Poll::Ready(Next::Read);
         }
         if let Some(item) = state.queue.pop_front() {
-            state.bytes = state.bytes.saturating_sub(item.len());
+            let bytes = state.bytes.saturating_sub(item.len());
+            state.bytes = bytes;
+            state.part.set(bytes);
             if state.queue.is_empty() && state.queue.capacity() > 64 {
                 state.queue = VecDeque::new();
             }

@@ -10,6 +10,7 @@ use pigeonhub_proto::io::{ConnId, Input};
 use pigeonhub_proto::time::{Now, Time};
 
 use super::Driver;
+use crate::backlog;
 use crate::connections::CHANNEL_QUEUE;
 use crate::edge::{EVENT_QUEUE, Query, Refusal};
 use crate::metrics::{self, Snapshot};
@@ -78,6 +79,7 @@ impl Driver {
             edge: Arc::clone(self.connections.counters()),
             events: (self.inlets.intake.events.len(), EVENT_QUEUE),
             channel_events: (self.inlets.channel_events.len(), CHANNEL_QUEUE),
+            backlog: backlog::bytes(),
             panics: panics::count(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             process: Process::now(),

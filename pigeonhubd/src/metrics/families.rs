@@ -260,6 +260,12 @@ impl Snapshot {
             "Events that may wait there.",
             self.channel_events.1,
         )?;
+        page.unit_gauge(
+            "pigeonhubd_websocket_queue",
+            Some(&Unit::Bytes),
+            "Bytes that wait to be read on WebSockets, without the first 64 KiB of each.",
+            self.backlog as u64,
+        )?;
         page.counter(
             "pigeonhubd_http_requests",
             "HTTP requests answered, upgrades included.",

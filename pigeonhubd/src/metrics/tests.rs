@@ -39,6 +39,7 @@ fn snapshot() -> Snapshot {
         edge: Arc::default(),
         events: (3, 1024),
         channel_events: (2, 256),
+        backlog: 655_360,
         panics: 0,
         tasks: 9,
         process: Process::now(),
@@ -133,6 +134,7 @@ fn values_are_those_of_the_hub() {
         "pigeonhubd_link_round_trip_seconds_sum{transport=\"p2p\"} 7.0015",
         "pigeonhubd_event_queue_capacity 1024",
         "pigeonhubd_channel_queue_length 2",
+        "pigeonhubd_websocket_queue_bytes 655360",
         "pigeonhubd_build_info{version=\"1.2.3\"} 1",
         "process_start_time_seconds 1700000000.5",
     ] {

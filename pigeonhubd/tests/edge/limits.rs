@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::ground::{Ground, LIMIT, send};
+use crate::ground::{Ground, HANDSHAKE, LIMIT, send};
 
 fn connections(ground: &Ground) -> Connections {
     let (events, _) = mpsc::channel(1);
@@ -119,14 +119,18 @@ async fn over_the_hard_limit_there_is_a_503() {
     // max_connections 0 and the spare ones: every further socket is refused.
     let mut taken = Vec::new();
     for _ in 0..SPARE_CONNECTIONS {
-        taken.push(ground.connect().await);
+        let mut tcp = TcpStream::connect(ground.address).await.unwrap();
+        tcp.write_all(HANDSHAKE.as_bytes()).await.unwrap();
+        let (conn, _, outbox) = ground.accepted().await;
+        taken.push((tcp, conn, outbox));
     }
     let mut last = TcpStream::connect(ground.address).await.unwrap();
     let mut answer = String::new();
     last.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.ends_with("no place for you\n"), "{answer}");
 
-    let (_first, conn, outbox) = taken.swap_remove(0);
+    let (first, conn, outbox) = taken.swap_remove(0);
+    drop(first);
     outbox.close(1000, String::from("bye"));
     ground.closed(conn).await;
     // Its place is free again, as soon as its task is gone.

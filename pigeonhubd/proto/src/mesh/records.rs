@@ -17,6 +17,9 @@ use crate::wire::mesh::RecordVersion;
 pub const MAX_HUBS: usize = 4096;
 /// How long the record of a hub out of reach is kept, to find it again.
 pub const KEEP_UNREACHABLE: Duration = Duration::from_secs(24 * 3600);
+/// The same of a hub that never was within reach: anybody in the mesh can
+/// invent such, and they take the places of others.
+pub const KEEP_UNSEEN: Duration = Duration::from_secs(3600);
 /// How long the record of a hub out of reach is still passed on. Shorter than
 /// it is kept, or two hubs could hand a dead hub's record to each other for ever.
 pub const SHARE_UNREACHABLE: Duration = Duration::from_secs(300);
@@ -151,8 +154,11 @@ impl Records {
         let mut gone = Vec::new();
         for hub in self.unreachable.iter().copied().collect::<Vec<Id>>() {
             self.count(&hub, now);
-            let since = self.stored.get(&hub).and_then(|stored| stored.unreachable_since);
-            if since.is_some_and(|at| now.since(at) > KEEP_UNREACHABLE) {
+            let over = self.stored.get(&hub).is_some_and(|stored| {
+                let keep = if stored.was_reachable { KEEP_UNREACHABLE } else { KEEP_UNSEEN };
+                stored.unreachable_since.is_some_and(|at| now.since(at) > keep)
+            });
+            if over {
                 // Out of the digest by now: it is kept for longer than it is shared.
                 self.stored.remove(&hub);
                 self.unreachable.remove(&hub);
@@ -231,6 +237,31 @@ mod tests {
             draining: false,
         };
         (record.hub(), record, SignedRecord { body: Vec::new().into(), signature: Vec::new().into() })
+    }
+
+    #[test]
+    fn hubs_that_never_were_within_reach_soon_make_room_for_others() {
+        let mut records = Records::default();
+        let mut now = Now::default();
+        let (seen, seen_record, signed) = record(1, 1);
+        records.store(seen, seen_record, signed, now);
+        records.set_reachable(&seen, true, now.mono);
+        records.set_reachable(&seen, false, now.mono);
+        let mut number = 0u32;
+        let mut invent = |records: &mut Records, now| {
+            number += 1;
+            let (_, mut record, signed) = record(2, 1);
+            record.key[..4].copy_from_slice(&number.to_be_bytes());
+            records.store(record.hub(), record, signed, now)
+        };
+        while invent(&mut records, now) == Stores::Discovered {}
+        assert_eq!(records.iter().count(), MAX_HUBS);
+        now.mono = now.mono + KEEP_UNSEEN;
+        assert!(records.expire(now.mono).is_empty() && invent(&mut records, now) == Stores::Full);
+        now.mono = now.mono + Duration::from_secs(1);
+        assert_eq!(records.expire(now.mono).len(), MAX_HUBS - 1);
+        assert_eq!(invent(&mut records, now), Stores::Discovered);
+        assert!(records.get(&seen).is_some(), "it may come back");
     }
 
     /// Two neighbours that would tell each other the same have the same digest,
