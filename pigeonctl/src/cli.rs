@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use pigeonhub_proto::event::Event;
 
 /// Watch and steer a running pigeonhubd.
 ///
@@ -82,7 +83,7 @@ pub(crate) enum Ask {
         since: Option<Since>,
         /// Only events of this name; may be repeated
         #[arg(long = "type", value_name = "NAME", value_delimiter = ',', ignore_case = true,
-              value_parser = PossibleValuesParser::new(EVENTS))]
+              value_parser = PossibleValuesParser::new(Event::NAMES))]
         types: Vec<String>,
         /// End after those that there are
         #[arg(long)]
@@ -150,25 +151,6 @@ pub(crate) enum Ask {
     /// The versions of pigeonctl and of the hub
     Version,
 }
-
-/// The names of events.
-pub(crate) const EVENTS: [&str; 15] = [
-    "peerConnected",
-    "peerAnnounced",
-    "peerDisconnected",
-    "hubRegistered",
-    "hubUnregistered",
-    "hubDiscovered",
-    "bootstrapConnected",
-    "bootstrapDisconnected",
-    "hubP2PConnected",
-    "hubP2PDisconnected",
-    "hubMeshReady",
-    "hubMeshDegraded",
-    "hubMeshMigrated",
-    "hubRejected",
-    "refused",
-];
 
 #[derive(Subcommand)]
 pub(crate) enum OnePeer {

@@ -6,10 +6,11 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pigeonhub_proto::control::{Answer, Command, EventInfo, ProbeHop, Status};
+use pigeonhub_proto::event::Event;
 use serde_json::json;
 
 use crate::call::{self, Call};
-use crate::cli::{EVENTS, Since};
+use crate::cli::Since;
 use crate::commands::Front;
 use crate::failure::Failure;
 use crate::look::{Look, Paint, count, duration, millis, now_ms};
@@ -260,7 +261,7 @@ pub(crate) fn events(
     follow: bool,
 ) -> Result<(), Failure> {
     // As hubs write them, however they were typed.
-    let same = |typed: &String| EVENTS.into_iter().find(|name| name.eq_ignore_ascii_case(typed));
+    let same = |typed: &String| Event::NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(typed));
     let types = types.iter().map(|typed| same(typed).unwrap_or(typed).to_owned()).collect();
     let socket = front.socket()?;
     let number = match since {

@@ -247,29 +247,3 @@ fn the_pages_are_formatted_without_a_warning() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{name}");
     }
 }
-
-#[test]
-fn every_event_can_be_asked_for() {
-    use pigeonhub_proto::event::Event;
-    use pigeonhub_proto::id::Id;
-    let (id, text) = (Id::default(), String::new);
-    let all = [
-        Event::PeerConnected { peer_id: id },
-        Event::PeerAnnounced { peer_id: id, network: text() },
-        Event::PeerDisconnected { peer_id: id, reason: text() },
-        Event::HubRegistered { hub_id: id },
-        Event::HubUnregistered { hub_id: id, reason: text() },
-        Event::HubDiscovered { hub_id: id, via: text() },
-        Event::BootstrapConnected { uri: text(), hub_id: id },
-        Event::BootstrapDisconnected { uri: text(), reason: text() },
-        Event::HubP2pConnected { hub_id: id },
-        Event::HubP2pDisconnected { hub_id: id, reason: text() },
-        Event::HubMeshReady { p2p_connections: 0, total_hubs: 0 },
-        Event::HubMeshDegraded { p2p_connections: 0, total_hubs: 0, reason: text() },
-        Event::HubMeshMigrated { migrated_count: 0, p2p_connections: 0 },
-        Event::HubRejected { hub: text(), reason: text() },
-        Event::Refused { from: text(), reason: text() },
-    ];
-    let named = all.map(|event| serde_json::to_value(event).expect("an object")["event"].clone());
-    assert_eq!(named, crate::cli::EVENTS.map(Value::from));
-}

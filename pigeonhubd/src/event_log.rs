@@ -172,6 +172,45 @@ mod tests {
         );
     }
 
+    /// Keeps the fields of each entry, as the journal would get them.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<std::sync::Mutex<Vec<(&'static str, String)>>>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Kept {
+        fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            let mut kept = self.0.lock().expect("no panic");
+            event.record(&mut |field: &tracing::field::Field, value: &dyn std::fmt::Debug| {
+                kept.push((field.name(), format!("{value:?}")));
+            });
+        }
+    }
+
+    #[test]
+    fn every_event_is_an_entry_with_an_id_and_all_of_its_fields() {
+        use tracing_subscriber::layer::SubscriberExt;
+        for event in Event::examples() {
+            let kept = Kept::default();
+            let entry = Entry::new(&event).expect("an object");
+            let subscriber = tracing_subscriber::registry().with(kept.clone());
+            tracing::subscriber::with_default(subscriber, || entry.write(false));
+            let kept = kept.0.lock().expect("no panic");
+            let of =
+                |name: &str| kept.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str());
+            let id = journal::message_id(&entry.name).expect("the catalog explains it");
+            assert_eq!(of("MESSAGE_ID"), Some(format!("{id:?}").as_str()), "{event:?}");
+            assert_eq!(of("PIGEONHUB_EVENT"), Some(format!("{:?}", entry.name).as_str()), "{event:?}");
+            let values: Vec<&str> = kept
+                .iter()
+                .filter(|(name, _)| name.starts_with("PIGEONHUB_"))
+                .map(|(_, value)| value.as_str())
+                .collect();
+            assert_eq!(values.len(), 1 + entry.fields.len(), "{event:?} is {kept:?}");
+            for value in entry.fields.values() {
+                assert!(values.contains(&value.to_string().as_str()), "{event:?} is {kept:?}");
+            }
+        }
+    }
+
     #[test]
     fn complaints_have_a_limit_and_others_have_none() {
         let events = Arc::new(Events::default());

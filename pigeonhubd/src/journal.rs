@@ -60,6 +60,8 @@ mod tests {
     fn the_catalog_explains_every_message_and_no_other() {
         let ids: Vec<&str> = CATALOG.lines().filter_map(|line| line.strip_prefix("-- ")).collect();
         assert_eq!(ids, MESSAGES.map(|(_, id)| id));
+        let events = pigeonhub_proto::event::Event::NAMES;
+        assert_eq!(MESSAGES.map(|(name, _)| name)[..events.len()], events);
         for (name, id) in MESSAGES {
             assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
             let entry = CATALOG.split("-- ").find(|entry| entry.starts_with(id)).expect("an entry");

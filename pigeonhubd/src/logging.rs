@@ -70,6 +70,17 @@ pub fn start(level: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<LogC
     Ok(LogControl { handle: Some(handle), state: Arc::new(Mutex::new(state)) })
 }
 
+/// Says why this process ends, on standard error; if that is the journal, as
+/// errors (sd-daemon(3)). No entry of its own with fields: the journal looks up
+/// whose those are when it reads them, and this process may be gone by then.
+pub fn fatal(why: &str, env: impl Fn(&str) -> Option<OsString>) {
+    let level = if journal::is_stderr(env) { "<3>" } else { "" };
+    for (number, line) in why.lines().enumerate() {
+        let name = if number == 0 { "pigeonhubd: " } else { "" };
+        eprintln!("{level}{name}{line}");
+    }
+}
+
 fn filter(level: &str) -> Result<EnvFilter, LevelError> {
     // A bare level is for the hub's own lines: the WebRTC crates report as
     // errors what is normal for them, such as a pair of addresses that leads nowhere.

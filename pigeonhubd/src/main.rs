@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pigeonhubd::daemon::{self, Origin};
 use pigeonhubd::inherit::Inherited;
+use pigeonhubd::options::LoadError;
 use pigeonhubd::service::Service;
 use pigeonhubd::{logging, options, panics, paths};
 
@@ -15,17 +16,16 @@ fn env(name: &str) -> Option<std::ffi::OsString> {
 fn main() -> ExitCode {
     let config = match options::load(std::env::args_os(), env) {
         Ok(config) => config,
-        Err(error) => {
+        // Help and the like are asked for on this way too.
+        Err(error @ (LoadError::Usage(_) | LoadError::Completions(_))) => {
             error.print();
             return ExitCode::from(error.exit_code());
         }
+        Err(error) => return failed(&error, error.exit_code()),
     };
     let log = match logging::start(config.log.level.as_str(), env) {
         Ok(log) => log,
-        Err(error) => {
-            eprintln!("pigeonhubd: {error}");
-            return ExitCode::from(options::EX_CONFIG);
-        }
+        Err(error) => return failed(&error, options::EX_CONFIG),
     };
     panics::install();
     if let Err(error) = daemon::raise_file_limit() {
@@ -40,16 +40,18 @@ fn main() -> ExitCode {
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("pigeonhubd: cannot start its threads: {error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return failed(&format!("cannot start its threads: {error}"), 1),
     };
     match runtime.block_on(daemon::run(&config, &paths::surroundings(env), origin)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("pigeonhubd: {error}");
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => failed(&error, error.exit_code()),
     }
+}
+
+/// Says why, to systemd and in the log.
+fn failed(error: &impl ToString, code: u8) -> ExitCode {
+    let why = error.to_string();
+    Service::from_env(env).failed(&why);
+    logging::fatal(&why, env);
+    ExitCode::from(code)
 }

@@ -18,7 +18,7 @@ pub const STORED: &str = "pigeonhubd";
 /// How often the status is looked at when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How much more time to start is asked for, in microseconds, and how often.
+/// How much more time to start or stop is asked for, in microseconds, and how often.
 const EXTEND_USEC: u32 = 30_000_000;
 const EXTEND_EVERY: Duration = Duration::from_secs(10);
 
@@ -75,6 +75,12 @@ impl Service {
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         self.notifier.send(&[NotifyState::Stopping]);
+    }
+
+    /// This hub ends for that reason, which stays in what `systemctl status` shows.
+    pub fn failed(&self, why: &str) {
+        let first = why.lines().next().unwrap_or_default();
+        self.notifier.send(&[NotifyState::Status(&format!("failed: {first}"))]);
     }
 }
 
@@ -190,11 +196,13 @@ impl Supervisor {
         if words != self.words {
             states.push(NotifyState::Status(&words));
         }
-        let starting = !service.started.load(Ordering::Relaxed) && !service.stopping.load(Ordering::Relaxed);
+        let stopping = service.stopping.load(Ordering::Relaxed);
+        let starting = !service.started.load(Ordering::Relaxed) && !stopping;
         let started = starting && self.rule.is_started(status);
         if started {
             states.push(NotifyState::Ready);
-        } else if starting && self.extended.is_none_or(|at| now >= at + EXTEND_EVERY) {
+        // Clients may be given longer to leave than the unit gives the hub.
+        } else if (starting || stopping) && self.extended.is_none_or(|at| now >= at + EXTEND_EVERY) {
             states.push(NotifyState::ExtendTimeoutUsec(EXTEND_USEC));
             self.extended = Some(now);
         }
@@ -296,5 +304,11 @@ mod tests {
         assert_eq!(heard(), "READY=1\n");
         service.stopping();
         assert_eq!(heard(), "STOPPING=1\n");
+        supervisor.turn(at(11.0), || status(MeshState::Draining, 1));
+        assert_eq!(heard(), "WATCHDOG=1\n");
+        let leaving = "STATUS=draining: 120 connections left\nEXTEND_TIMEOUT_USEC=30000000\n";
+        assert_eq!(heard(), leaving, "clients may be given long to leave");
+        service.failed("port 3000 is taken\nand more");
+        assert_eq!(heard(), "STATUS=failed: port 3000 is taken\n");
     }
 }

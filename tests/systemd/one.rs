@@ -32,7 +32,9 @@ fn all_of_one_instance() {
     a_driver_that_stands_still_is_replaced();
     a_restart_refuses_nobody();
     a_stop_drains();
+    a_stop_may_take_as_long_as_it_is_configured_to();
     a_wrong_configuration_is_not_tried_again();
+    what_failed_is_told_where_one_looks();
 }
 
 fn started_means_ready() {
@@ -72,7 +74,8 @@ fn the_journal_has_entries_with_fields() {
     assert!(explained.contains("The mesh is ready at this hub"), "{explained}");
     assert!(explained.contains("This hub has 0 data channels in a mesh of"), "with its values: {explained}");
     let listed = succeed("journalctl --no-pager --list-catalog");
-    assert_eq!(listed.lines().filter(|line| line.contains("pigeonhubd:")).count(), 19, "{listed}");
+    let known = listed.lines().filter(|line| line.contains("pigeonhubd:")).count();
+    assert_eq!(known, pigeonhubd::journal::MESSAGES.len(), "{listed}");
     // Whatever is logged, at any level, the secrets are not.
     succeed("pigeonctl --instance 3000 log-level trace");
     succeed("pigeonctl --instance 3000 status");
@@ -167,11 +170,53 @@ fn a_stop_drains() {
     assert_eq!(property(PORT, "NFileDescriptorStore"), "0", "a stopped hub keeps no port");
 }
 
+/// The hub asks for more time than the unit gives it.
+fn a_stop_may_take_as_long_as_it_is_configured_to() {
+    let folder = "/etc/systemd/system/pigeonhubd@3000.service.d";
+    succeed(&format!(
+        "mkdir -p {folder} && printf '[Service]\\nTimeoutStopSec=2\\n' > {folder}/stop.conf && systemctl daemon-reload"
+    ));
+    configure("3000.toml", "listen.drain_timeout = \"4s\"\n");
+    succeed("systemctl start pigeonhubd@3000");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let leaving: Vec<_> = (1..=60)
+        .map(|number| {
+            let url = format!("ws://127.0.0.1:{PORT}/?peerId={number:040x}");
+            let (mut socket, _) = runtime.block_on(connect_async(url)).expect("it answers");
+            runtime.spawn(async move { while let Some(Ok(_)) = socket.next().await {} })
+        })
+        .collect();
+    succeed("systemctl stop pigeonhubd@3000");
+    for client in leaving {
+        runtime.block_on(client).expect("no panic");
+    }
+    assert_eq!(property(PORT, "Result"), "success", "and not that its time was over");
+    succeed(&format!("rm -r {folder} && systemctl daemon-reload"));
+    std::fs::remove_file("/etc/pigeonhubd/3000.toml").expect("removed");
+}
+
 fn a_wrong_configuration_is_not_tried_again() {
     configure("3000.toml", "mesh.max_peers = 1\n");
     assert!(!shell("systemctl start pigeonhubd@3000").status.success());
     assert_eq!((property(PORT, "ExecMainStatus"), property(PORT, "NRestarts")), ("78".into(), "0".into()));
     assert_eq!(property(PORT, "ActiveState"), "failed");
+    let told = "/etc/pigeonhubd/3000.toml:1:18: mesh.max_peers = 1: out of range";
+    let errors = || succeed("journalctl --no-pager --priority err --output cat --unit pigeonhubd@3000");
+    let with_mark = format!("pigeonhubd: {told}: 2 to 32\n    mesh.max_peers = 1\n                     ^\n");
+    until("the journal has it among the errors", || errors().contains(&with_mark).then_some(()));
+    let shown = text(&shell("systemctl status --no-pager --lines 0 pigeonhubd@3000").stdout);
+    assert!(shown.contains(&format!("Status: \"failed: {told}")), "{shown}");
     std::fs::remove_file("/etc/pigeonhubd/3000.toml").expect("removed");
     succeed("systemctl reset-failed pigeonhubd@3000");
+}
+
+/// As an operator would look for it, when something else than the configuration is wrong.
+fn what_failed_is_told_where_one_looks() {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", PORT)).expect("the port is free");
+    assert!(!shell("systemctl start pigeonhubd@3000").status.success());
+    let told = format!("pigeonhubd: port {PORT} is taken: another process listens on 127.0.0.1");
+    let errors = || succeed("journalctl --no-pager --priority err --output cat --unit pigeonhubd@3000");
+    until("the journal has it among the errors", || errors().contains(&told).then_some(()));
+    drop(taken);
+    succeed("systemctl stop pigeonhubd@3000");
 }

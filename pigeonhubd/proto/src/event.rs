@@ -41,3 +41,69 @@ pub enum Event {
     /// A frame or connection broke a rule and was dropped.
     Refused { from: String, reason: String },
 }
+
+impl Event {
+    /// The name of every event, in the order of their definition.
+    pub const NAMES: [&str; 15] = [
+        "peerConnected",
+        "peerAnnounced",
+        "peerDisconnected",
+        "hubRegistered",
+        "hubUnregistered",
+        "hubDiscovered",
+        "bootstrapConnected",
+        "bootstrapDisconnected",
+        "hubP2PConnected",
+        "hubP2PDisconnected",
+        "hubMeshReady",
+        "hubMeshDegraded",
+        "hubMeshMigrated",
+        "hubRejected",
+        "refused",
+    ];
+
+    /// One event of each kind, for tests of what is made of them.
+    #[doc(hidden)]
+    pub fn examples() -> Vec<Self> {
+        // Whoever adds an event is told by the compiler to put it here.
+        let next = |event: &Self| {
+            let (hub_id, peer_id, text) = (Id::default(), Id::default(), || String::from("text"));
+            Some(match event {
+                Self::PeerConnected { .. } => Self::PeerAnnounced { peer_id, network: text() },
+                Self::PeerAnnounced { .. } => Self::PeerDisconnected { peer_id, reason: text() },
+                Self::PeerDisconnected { .. } => Self::HubRegistered { hub_id },
+                Self::HubRegistered { .. } => Self::HubUnregistered { hub_id, reason: text() },
+                Self::HubUnregistered { .. } => Self::HubDiscovered { hub_id, via: text() },
+                Self::HubDiscovered { .. } => Self::BootstrapConnected { uri: text(), hub_id },
+                Self::BootstrapConnected { .. } => {
+                    Self::BootstrapDisconnected { uri: text(), reason: text() }
+                }
+                Self::BootstrapDisconnected { .. } => Self::HubP2pConnected { hub_id },
+                Self::HubP2pConnected { .. } => Self::HubP2pDisconnected { hub_id, reason: text() },
+                Self::HubP2pDisconnected { .. } => Self::HubMeshReady { p2p_connections: 1, total_hubs: 2 },
+                Self::HubMeshReady { .. } => {
+                    Self::HubMeshDegraded { p2p_connections: 1, total_hubs: 2, reason: text() }
+                }
+                Self::HubMeshDegraded { .. } => {
+                    Self::HubMeshMigrated { migrated_count: 1, p2p_connections: 1 }
+                }
+                Self::HubMeshMigrated { .. } => Self::HubRejected { hub: text(), reason: text() },
+                Self::HubRejected { .. } => Self::Refused { from: text(), reason: text() },
+                Self::Refused { .. } => return None,
+            })
+        };
+        std::iter::successors(Some(Self::PeerConnected { peer_id: Id::default() }), next).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_event_has_its_name() {
+        let name = |event: &Event| serde_json::to_value(event).expect("an object")["event"].clone();
+        let named: Vec<_> = Event::examples().iter().map(name).collect();
+        assert_eq!(named, Event::NAMES);
+    }
+}
