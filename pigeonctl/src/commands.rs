@@ -57,6 +57,9 @@ impl Front {
         let (mut out, look) = (io::stdout().lock(), &self.look);
         match answer {
             answer if self.json => show::json(&mut out, answer)?,
+            Answer::Peers(none) if none.is_empty() => say("no peer is known to this hub"),
+            Answer::Networks(none) if none.is_empty() => say("no network has a peer that this hub knows"),
+            Answer::Links(none) if none.is_empty() => say("no link to another hub"),
             Answer::Hubs(hubs) => show::hubs(&mut out, look, hubs)?,
             Answer::Peers(peers) => show::peers(&mut out, look, peers)?,
             Answer::Networks(networks) => show::networks(&mut out, look, networks)?,

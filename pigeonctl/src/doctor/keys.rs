@@ -6,11 +6,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use pigeonhub_proto::mesh::identity::MIN_KEY_LEN;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 
 use super::Finding;
 use super::ground::{Ground, Running};
-use crate::look::count;
+use crate::check::files::{self, Fault};
+use crate::look::{count, duration, now_ms, timestamp};
+
+/// Whoever renews certificates by a program has done it by then, in seconds.
+const EXPIRES_SOON: u64 = 14 * 24 * 3600;
 
 /// Folders and secrets.
 pub(super) fn rights(ground: &Ground) -> Vec<Finding> {
@@ -87,6 +93,51 @@ fn owned(what: &'static str, path: &Path, meta: &Metadata, uid: Option<u32>) -> 
     let uid = uid.filter(|uid| *uid != 0 && *uid != meta.uid() && meta.mode() & 0o040 == 0)?;
     let found = format!("{}: belongs to user {}, but the hub runs as user {uid}", path.display(), meta.uid());
     Some(Finding::failed(what, found, format!("chown {uid} '{}'", path.display())))
+}
+
+/// The files of `[tls]` and `[auth]`, if any are named.
+pub(super) fn named_files(ground: &Ground) -> Vec<Finding> {
+    const WHAT: &str = "named files";
+    let (tls, auth) = (&ground.config.tls, &ground.config.auth);
+    let named = [&tls.cert, &tls.key, &tls.ca, &auth.token_file].into_iter().flatten().count();
+    // The mesh key is looked at by itself.
+    let faults = files::faults(&ground.config).into_iter().filter(|fault| fault.key != "mesh.key_file");
+    let mut findings: Vec<Finding> = faults
+        .map(|Fault { key, problem, hidden }| match hidden {
+            true => Finding::skipped(WHAT, format!("{key}: {problem}")),
+            false => Finding::failed(
+                WHAT,
+                format!("{key}: {problem}"),
+                "put it right, or name another; without it the hub neither starts nor reloads",
+            ),
+        })
+        .collect();
+    if named > 0 && findings.is_empty() {
+        findings.push(Finding::ok(WHAT, format!("{} can be used", count(named, "file"))));
+    }
+    findings.extend(tls.cert.as_deref().and_then(|cert| certificate(cert, now_ms() / 1000)));
+    findings
+}
+
+/// How long a certificate counts, in whose file it is the first.
+pub(super) fn certificate(file: &Path, now: u64) -> Option<Finding> {
+    const WHAT: &str = "certificate";
+    let first = CertificateDer::from_pem_file(file).ok()?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&first).ok()?;
+    let at = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    let (from, until) = (at(parsed.validity().not_before), at(parsed.validity().not_after));
+    let day = timestamp(until.saturating_mul(1000)).split('T').next().unwrap_or_default().to_owned();
+    let cure = "renew it, then systemctl reload: no client is dropped";
+    Some(match until.checked_sub(now) {
+        _ if now < from => {
+            Finding::failed(WHAT, "not valid yet", "set the clock, or show the certificate before until then")
+        }
+        None => Finding::failed(WHAT, format!("over since {day}: clients turn away"), cure),
+        Some(left) if left < EXPIRES_SOON => {
+            Finding::warning(WHAT, format!("over in {}", duration(left)), cure)
+        }
+        Some(_) => Finding::ok(WHAT, format!("valid until {day}")),
+    })
 }
 
 /// Whether the key is one, and whether the mesh shares it.

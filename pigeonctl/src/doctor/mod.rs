@@ -85,6 +85,7 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
     tell(machine::clock(&ground))?;
     tell(keys::rights(&ground))?;
     tell(keys::mesh_key(&ground))?;
+    tell(keys::named_files(&ground))?;
     tell(net::port(&ground))?;
     tell(net::refused(&ground))?;
     tell(net::udp(&ground))?;

@@ -182,3 +182,26 @@ fn http_dates_are_read() {
     assert_eq!(at, SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777));
     assert_eq!(probe::http_date("yesterday"), None);
 }
+
+#[test]
+fn a_certificate_that_is_soon_over_is_told() {
+    let dir = Dir::new("certificate");
+    let file = dir.0.join("cert.pem");
+    let mut params = rcgen::CertificateParams::new([String::from("a.example")]).expect("a name");
+    params.not_before = rcgen::date_time_ymd(2026, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2026, 3, 1);
+    let key = rcgen::KeyPair::generate().expect("a key");
+    fs::write(&file, params.self_signed(&key).expect("a certificate").pem()).expect("a file");
+    // 2026-01-01 in seconds since the Unix epoch.
+    let first = 1_767_225_600;
+    let at = |days: u64| {
+        let finding = keys::certificate(&file, first + days * 86_400).expect("it is one");
+        (finding.verdict, finding.found)
+    };
+    assert_eq!(at(0), (Verdict::Ok, String::from("valid until 2026-03-01")));
+    assert_eq!(at(49), (Verdict::Warning, String::from("over in 10 d")));
+    assert_eq!(at(60), (Verdict::Failed, String::from("over since 2026-03-01: clients turn away")));
+    assert_eq!(keys::certificate(&file, first - 1).expect("it is one").verdict, Verdict::Failed);
+    fs::write(&file, "junk").expect("a file");
+    assert!(keys::certificate(&file, first).is_none(), "what is wrong with it is told elsewhere");
+}

@@ -47,6 +47,13 @@ pub struct Place {
     excerpt: String,
 }
 
+impl Place {
+    /// The line with a mark below it; empty where it should not be shown.
+    pub fn excerpt(&self) -> &str {
+        &self.excerpt
+    }
+}
+
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {

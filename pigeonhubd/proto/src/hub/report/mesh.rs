@@ -13,7 +13,9 @@ use crate::time::Now;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
     /// Nobody has such an id.
-    #[error("no peer or hub has an id that begins with '{0}'")]
+    #[error(
+        "no peer or hub has an id that begins with '{0}'; of other hubs' peers this hub knows those in networks of its own clients"
+    )]
     Nobody(String),
     /// It fits more than one.
     #[error("'{given}' is ambiguous: {}", .ids.join(", "))]

@@ -1,5 +1,9 @@
 //! `check`: what is wrong with a configuration, without a hub.
 
+pub(crate) mod files;
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +24,7 @@ const CONFIG_DIR_ENV: &str = "PIGEONHUBD_CONFIG_DIR";
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// One mistake.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Mistake {
     /// Of a key or value.
     Config(ConfigError),
@@ -28,6 +32,8 @@ enum Mistake {
     NotText { file: PathBuf, line: usize, found: String },
     /// The file of an instance gives it another port than its name says.
     OtherPort { place: Origin, port: u16, named: u16 },
+    /// A file that is named cannot be used.
+    Named { place: Origin, fault: files::Fault },
 }
 
 /// Files that are laid over each other, and the port that the hub is started with.
@@ -43,7 +49,14 @@ pub(crate) fn run(front: &Front, files: &[PathBuf]) -> Result<(), Failure> {
         [] => daemon_files(&config_dir(), front.port())?,
         files => Layers { shared: files.to_vec(), ports: Vec::new() },
     };
-    let (read, mistakes) = check(&layers)?;
+    let (read, mut mistakes) = check(&layers)?;
+    // A file that was brought from another machine may name what is there, and some files only a hub may read.
+    let elsewhere = !files.is_empty();
+    let noted =
+        |mistake: &mut Mistake| matches!(mistake, Mistake::Named { fault, .. } if elsewhere || fault.hidden);
+    for note in mistakes.extract_if(.., noted) {
+        say(&format!("note: {}", note.text()));
+    }
     let mut out = io::stdout().lock();
     for mistake in &mistakes {
         match front.json {
@@ -152,10 +165,17 @@ fn check(layers: &Layers) -> Result<(usize, Vec<Mistake>), Failure> {
 
 /// What only the whole shows. Of several instances each would tell the same.
 fn conclude(config: Config, mistakes: &mut Vec<Mistake>) {
-    if let Err(error) = config.checked() {
-        let known = |mistake: &Mistake| matches!(mistake, Mistake::Config(known) if *known == error);
-        if !mistakes.iter().any(known) {
-            mistakes.push(Mistake::Config(error));
+    let found: Vec<Mistake> = match config.checked() {
+        Err(error) => vec![Mistake::Config(error)],
+        Ok(config) => {
+            let named =
+                |fault: files::Fault| Mistake::Named { place: config.origin(fault.key).clone(), fault };
+            files::faults(&config).into_iter().map(named).collect()
+        }
+    };
+    for mistake in found {
+        if !mistakes.contains(&mistake) {
+            mistakes.push(mistake);
         }
     }
 }
@@ -194,6 +214,14 @@ fn read(file: &Path) -> Result<Result<String, Mistake>, Failure> {
     }))
 }
 
+/// The line of a place with a mark, below what is said of it.
+fn excerpt(place: &Origin) -> String {
+    match place {
+        Origin::File(place) if !place.excerpt().is_empty() => format!("\n{}", place.excerpt()),
+        _ => String::new(),
+    }
+}
+
 impl Mistake {
     /// Place, key, what is wrong, and below it the line with a mark.
     fn text(&self) -> String {
@@ -201,7 +229,10 @@ impl Mistake {
             Self::Config(error) => error.to_string(),
             Self::NotText { file, line, found } => format!("{}:{line}: {found}", file.display()),
             Self::OtherPort { place, port, .. } => {
-                format!("{place}: listen.port = {port}: {}", self.problem())
+                format!("{place}: listen.port = {port}: {}{}", self.problem(), excerpt(place))
+            }
+            Self::Named { place, fault } => {
+                format!("{place}: {}: {}{}", fault.key, fault.problem, excerpt(place))
             }
         }
     }
@@ -226,6 +257,7 @@ impl Mistake {
         match self {
             Self::Config(error) => error.problem().to_string(),
             Self::NotText { found, .. } => found.clone(),
+            Self::Named { fault, .. } => fault.problem.clone(),
             Self::OtherPort { port, named, .. } => {
                 format!(
                     "the file's name says {named}; should be named {port}.toml, or leave the port to its name"
@@ -238,6 +270,7 @@ impl Mistake {
         let (origin, key) = match self {
             Self::Config(error) => (error.origin(), error.key()),
             Self::OtherPort { place, .. } => (place, "listen.port"),
+            Self::Named { place, fault } => (place, fault.key),
             Self::NotText { .. } => (&Origin::Default, ""),
         };
         let (file, line, column) = match (self, origin) {
@@ -246,83 +279,5 @@ impl Mistake {
             _ => (None, None, None),
         };
         json!({ "file": file, "line": line, "column": column, "key": key, "problem": self.problem() })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::golden::PLAIN;
-    use crate::look::now_ms;
-
-    struct Dir(PathBuf);
-
-    impl Dir {
-        fn new(name: &str, files: &[(&str, &[u8])]) -> Self {
-            let name = format!("pigeonctl-check-{name}-{}-{}", std::process::id(), now_ms());
-            let dir = std::env::temp_dir().join(name);
-            std::fs::create_dir_all(dir.join("conf.d")).expect("a folder");
-            for (file, bytes) in files {
-                std::fs::write(dir.join(file), bytes).expect("a file");
-            }
-            Self(dir)
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            drop(std::fs::remove_dir_all(&self.0));
-        }
-    }
-
-    fn told(dir: &Dir, layers: &Layers) -> String {
-        let mut out = Vec::new();
-        for mistake in check(layers).expect("files can be read").1 {
-            mistake.write(&mut out, &PLAIN).expect("it is memory");
-        }
-        String::from_utf8(out).expect("UTF-8").replace(&*dir.0.to_string_lossy(), "DIR")
-    }
-
-    #[test]
-    fn every_mistake_is_told_with_its_place() {
-        let text = b"[listen]\nprot = 1\nmax_connections = 0\n[mesh]\nmin_peers = 3\n";
-        let dir = Dir::new("places", &[("a.toml", text), ("b.toml", b"[mesh]\nmax_peers = 2\n")]);
-        let layers = Layers { shared: vec![dir.0.join("a.toml"), dir.0.join("b.toml")], ports: Vec::new() };
-        assert_eq!(
-            told(&dir, &layers),
-            "DIR/a.toml:2:1: listen.prot: unknown key; did you mean listen.port?\n    prot = 1\n    ^^^^\n\
-             DIR/a.toml:3:19: listen.max_connections = 0: out of range: 1 to 1000000\n    max_connections = 0\n                      ^\n\
-             DIR/a.toml:5:13: mesh.min_peers = 3: more than mesh.max_peers = 2 (DIR/b.toml:2:13); \
-             should be 1 to 2, or max_peers larger\n    min_peers = 3\n                ^\n"
-        );
-    }
-
-    #[test]
-    fn the_daemons_files_are_laid_over_each_other_for_each_port() {
-        let files: [(&str, &[u8]); 6] = [
-            ("pigeonhubd.toml", b"[mesh]\nmin_peers = 3\n"),
-            ("conf.d/20.toml", b"[mesh]\nmax_peers = 2\n"),
-            ("conf.d/10.toml", b"[mesh]\nmax_peers = 9\n"),
-            ("conf.d/ignored.txt", b"]"),
-            ("3001.toml", b"[listen]\nport = 3003\n[mesh]\nmax_peers = 4\n"),
-            ("3002.toml", b"\n\xff"),
-        ];
-        let dir = Dir::new("layers", &files);
-        let layers = daemon_files(&dir.0, None).expect("readable");
-        assert_eq!(
-            layers.shared,
-            ["pigeonhubd.toml", "conf.d/10.toml", "conf.d/20.toml"].map(|f| dir.0.join(f))
-        );
-        let told = told(&dir, &layers);
-        // 3001 has room for three; 3002, without its file, has not.
-        let port =
-            "DIR/3001.toml:2:8: listen.port = 3003: the file's name says 3001; should be named 3003.toml";
-        assert!(told.starts_with(port), "{told}");
-        assert!(told.contains("DIR/3002.toml:2: not UTF-8; should be"), "{told}");
-        assert_eq!(told.matches("more than mesh.max_peers = 2 (DIR/conf.d/20.toml").count(), 1, "{told}");
-        assert_eq!(load(&dir.0, Some(3001)).expect("valid").mesh.max_peers, 4);
-        assert_eq!(load(&dir.0, Some(3001)).expect("valid").listen.port, 3001);
-        let only = daemon_files(&dir.0, Some(7)).expect("readable");
-        assert_eq!(only.ports, [(7, None)]);
     }
 }
