@@ -182,6 +182,16 @@ fn pigeonctl_shows_what_a_link_carried_and_over_which_candidates() {
     for end in ["local_address", "remote_address"] {
         assert!(link[end].as_str().is_some_and(|address| address.contains("127.0.0.1:")), "{end} of {link}");
     }
+    // Until the mesh migrates, the WebSocket through which it joined is there too, at both ends.
+    let far_end = |hub: &Hub| {
+        let links = json_lines(hub, &["links"]);
+        let socket = links.iter().find(|link| link["transport"] == "ws")?.clone();
+        Some(socket["remote_address"].as_str().expect("an address or URL").to_owned())
+    };
+    let ends = [(far_end(&second), first.url()), (far_end(&first), String::from("127.0.0.1"))];
+    for (end, expected) in ends.into_iter().filter_map(|(end, expected)| Some((end?, expected))) {
+        assert_eq!(end.trim_end_matches('/'), expected.trim_end_matches('/'));
+    }
     until_ok("something was sent and received", || {
         let links = json_lines(&second, &["links"]);
         let link = links.iter().find(|link| link["transport"] == "p2p").expect("the data channel");

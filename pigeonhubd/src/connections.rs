@@ -23,11 +23,19 @@ pub const CHANNEL_QUEUE: usize = 256;
 /// One connection, as the driver sees it.
 enum Connection {
     /// A WebSocket, accepted or dialled.
-    WebSocket(Arc<Outbox>),
+    WebSocket(Arc<Outbox>, FarEnd),
     /// A data channel. Dropping the handle closes it.
     Channel(ChannelHandle),
     /// A data channel that was told to close.
     Closing,
+}
+
+/// Where a WebSocket leads.
+enum FarEnd {
+    /// It was accepted from there.
+    Address(IpAddr),
+    /// It was dialled.
+    Url(Box<str>),
 }
 
 /// Every open connection. Dials and their sessions end when this is dropped;
@@ -71,9 +79,9 @@ impl Connections {
         self.dialler.counters()
     }
 
-    /// An accepted WebSocket.
-    pub fn accepted(&mut self, conn: ConnId, outbox: Arc<Outbox>) {
-        self.open.insert(conn, Connection::WebSocket(outbox));
+    /// A WebSocket accepted from `remote`.
+    pub fn accepted(&mut self, conn: ConnId, remote: IpAddr, outbox: Arc<Outbox>) {
+        self.open.insert(conn, Connection::WebSocket(outbox, FarEnd::Address(remote)));
     }
 
     /// A connection is over.
@@ -120,7 +128,7 @@ impl Connections {
     /// sent; then waits for the dialled sessions to end.
     pub async fn end(mut self, channel_events: &mut mpsc::Receiver<ChannelEvent>) {
         self.open.retain(|_, connection| {
-            let channel = !matches!(connection, Connection::WebSocket(_));
+            let channel = !matches!(connection, Connection::WebSocket(..));
             *connection = Connection::Closing;
             channel
         });
@@ -142,9 +150,20 @@ impl Connections {
         }
     }
 
+    /// Where a WebSocket leads: the address it came from, or the URL that was dialled.
+    pub fn far_end(&self, conn: ConnId) -> Option<String> {
+        match self.open.get(&conn) {
+            Some(Connection::WebSocket(_, FarEnd::Address(address))) => {
+                Some(address.to_canonical().to_string())
+            }
+            Some(Connection::WebSocket(_, FarEnd::Url(url))) => Some(url.to_string()),
+            _ => None,
+        }
+    }
+
     fn outbox(&self, conn: ConnId) -> Option<&Arc<Outbox>> {
         match self.open.get(&conn) {
-            Some(Connection::WebSocket(outbox)) => Some(outbox),
+            Some(Connection::WebSocket(outbox, _)) => Some(outbox),
             _ => None,
         }
     }
@@ -152,7 +171,7 @@ impl Connections {
     fn text(&mut self, conn: ConnId, text: String) {
         self.counters().text_out.one(text.len());
         match self.open.get(&conn) {
-            Some(Connection::WebSocket(outbox)) => {
+            Some(Connection::WebSocket(outbox, _)) => {
                 // Text must not be lost in silence, so a far end that does not read it has to go.
                 if let Err(full) = outbox.push(Item::Text(text)) {
                     self.counters().overflows.one();
@@ -170,7 +189,7 @@ impl Connections {
     fn binary(&mut self, conn: ConnId, bytes: Bytes) {
         self.counters().binary_out.one(bytes.len());
         match self.open.get(&conn) {
-            Some(Connection::WebSocket(outbox)) => {
+            Some(Connection::WebSocket(outbox, _)) => {
                 if let Err(full) = outbox.push(Item::Binary(bytes)) {
                     self.counters().frames_dropped.one();
                     tracing::debug!(conn = conn.0, %full, "dropped a mesh frame");
@@ -189,7 +208,7 @@ impl Connections {
     fn close(&mut self, conn: ConnId, code: u16, reason: String) {
         let Some(connection) = self.open.get_mut(&conn) else { return };
         match connection {
-            Connection::WebSocket(outbox) => outbox.close(code, reason),
+            Connection::WebSocket(outbox, _) => outbox.close(code, reason),
             Connection::Channel(_) | Connection::Closing => *connection = Connection::Closing,
         }
     }
@@ -197,7 +216,9 @@ impl Connections {
     fn dial(&mut self, conn: ConnId, url: String) {
         while self.dials.try_join_next().is_some() {}
         let outbox = Arc::new(Outbox::new());
-        self.open.insert(conn, Connection::WebSocket(Arc::clone(&outbox)));
+        // What follows is for the far end alone.
+        let far_end = FarEnd::Url(url.split('?').next().unwrap_or_default().into());
+        self.open.insert(conn, Connection::WebSocket(Arc::clone(&outbox), far_end));
         self.dials.spawn(self.dialler.clone().run(conn, url, outbox));
     }
 

@@ -217,7 +217,7 @@ impl Driver {
     fn event(&mut self, event: EdgeEvent) {
         match event {
             EdgeEvent::Accepted { conn, request, outbox } => {
-                self.connections.accepted(conn, outbox);
+                self.connections.accepted(conn, request.remote, outbox);
                 self.input(Input::Accepted { conn, request });
             }
             EdgeEvent::Dialled { conn, remote } => self.input(Input::Dialled { conn, remote }),

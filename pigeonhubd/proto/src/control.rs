@@ -135,7 +135,8 @@ pub struct LinkInfo {
     pub bytes_sent: u64,
     #[serde(default)]
     pub bytes_received: u64,
-    /// Own and far address: of the WebSocket, or of the ICE candidate pair with its types.
+    /// Own and far address of the ICE candidate pair with its types. Of a WebSocket only the far
+    /// end: the address it came from, or the URL that was dialled.
     #[serde(default)]
     pub local_address: Option<String>,
     #[serde(default)]

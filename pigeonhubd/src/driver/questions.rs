@@ -94,9 +94,12 @@ impl Driver {
     fn links(&self, now: Now) -> Vec<LinkInfo> {
         let mut links = self.hub.links(now);
         for link in &mut links {
-            if let Some(path) = self.connections.path(ConnId(link.conn)) {
+            let conn = ConnId(link.conn);
+            if let Some(path) = self.connections.path(conn) {
                 link.local_address = Some(path.local.clone());
                 link.remote_address = Some(path.remote.clone());
+            } else {
+                link.remote_address = self.connections.far_end(conn).or(link.remote_address.take());
             }
         }
         links

@@ -1,5 +1,7 @@
 //! Far ends that take or give too much, and what others notice of it.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use pigeonhub_proto::config::Host;
@@ -28,9 +30,9 @@ async fn who_does_not_read_is_closed_and_nobody_else_suffers() {
     let mut ground = Ground::new();
     let mut connections = connections(&ground);
     let (_slow, slow, outbox) = ground.reading().await;
-    connections.accepted(slow, outbox);
+    connections.accepted(slow, IpAddr::from([127, 0, 0, 1]), outbox);
     let (mut quick, other, outbox) = ground.reading().await;
-    connections.accepted(other, outbox);
+    connections.accepted(other, IpAddr::from([127, 0, 0, 1]), outbox);
 
     let text = "x".repeat(LIMIT);
     // Far more than the sockets' own buffers and the queue hold.
@@ -51,7 +53,7 @@ async fn mesh_frames_over_the_limit_are_dropped_without_a_close() {
     let mut ground = Ground::new();
     let mut connections = connections(&ground);
     let (mut client, conn, outbox) = ground.reading().await;
-    connections.accepted(conn, outbox);
+    connections.accepted(conn, IpAddr::from([127, 0, 0, 1]), outbox);
     // Far more than the queue holds, and the session gets no turn meanwhile.
     let frame = Bytes::from(vec![1; 60 * 1024]);
     for _ in 0..500 {
