@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use pigeonhub_proto::event::Event;
+use pigeonhub_proto::event::{Event, OF_DAEMON};
 
 /// Watch and steer a running pigeonhubd.
 ///
@@ -83,7 +83,7 @@ pub(crate) enum Ask {
         since: Option<Since>,
         /// Only events of this name; may be repeated
         #[arg(long = "type", value_name = "NAME", value_delimiter = ',', ignore_case = true,
-              value_parser = PossibleValuesParser::new(Event::NAMES))]
+              value_parser = PossibleValuesParser::new(event_names()))]
         types: Vec<String>,
         /// End after those that there are
         #[arg(long)]
@@ -150,6 +150,11 @@ pub(crate) enum Ask {
     },
     /// The versions of pigeonctl and of the hub
     Version,
+}
+
+/// Every name that an event may have.
+pub(crate) fn event_names() -> impl Iterator<Item = &'static str> {
+    Event::NAMES.into_iter().chain(OF_DAEMON)
 }
 
 #[derive(Subcommand)]

@@ -6,11 +6,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pigeonhub_proto::control::{Answer, Command, EventInfo, ProbeHop, Status};
-use pigeonhub_proto::event::Event;
 use serde_json::json;
 
 use crate::call::{self, Call};
-use crate::cli::Since;
+use crate::cli::{Since, event_names};
 use crate::commands::Front;
 use crate::failure::Failure;
 use crate::look::{Look, Paint, count, duration, millis, now_ms};
@@ -64,14 +63,14 @@ fn screen(front: &Front, look: &Look) -> Result<Vec<u8>, Failure> {
         Ok(Answer::Events(events)) => events,
         _ => Vec::new(),
     };
-    show::status(&mut screen, look, &status, last(&events, STATUS_EVENTS))?;
+    show::status(&mut screen, look, &status, &events, STATUS_EVENTS)?;
     if let Some(rows) = look.rows {
         // Of the events the last ones say most.
         let lines = screen.iter().filter(|byte| **byte == b'\n').count();
         let (over, shown) = (lines.saturating_sub(rows), events.len().min(STATUS_EVENTS));
         if over > 0 {
             screen.clear();
-            show::status(&mut screen, look, &status, last(&events, shown.saturating_sub(over)))?;
+            show::status(&mut screen, look, &status, &events, shown.saturating_sub(over))?;
         }
     }
     Ok(screen)
@@ -261,7 +260,7 @@ pub(crate) fn events(
     follow: bool,
 ) -> Result<(), Failure> {
     // As hubs write them, however they were typed.
-    let same = |typed: &String| Event::NAMES.into_iter().find(|name| name.eq_ignore_ascii_case(typed));
+    let same = |typed: &String| event_names().find(|name| name.eq_ignore_ascii_case(typed));
     let types = types.iter().map(|typed| same(typed).unwrap_or(typed).to_owned()).collect();
     let socket = front.socket()?;
     let number = match since {

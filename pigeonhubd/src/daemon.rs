@@ -147,7 +147,10 @@ impl Daemon {
         let (stop, stopping) = watch::channel(false);
         let (live_sender, live) = watch::channel(live(&config, &credentials, &edge));
         let (changes, change_intake) = mpsc::channel(CHANGE_QUEUE);
-        let outlets = Outlets { changes, live: live_sender, log, service: Arc::clone(&service) };
+        let events = Arc::new(Events::default());
+        let to_service = Arc::clone(&service);
+        let outlets =
+            Outlets { changes, live: live_sender, log, service: to_service, events: Arc::clone(&events) };
         let load = load.unwrap_or_else(|| {
             let config = Arc::clone(&config);
             Arc::new(move || Ok(Config::clone(&config)))
@@ -155,7 +158,6 @@ impl Daemon {
         let (running, again) = (Arc::clone(&config), edge.clone());
         let secrets = (mesh_key, credentials.clone());
         let reloader = Arc::new(Reloader::new(load, around.clone(), running, secrets, again, outlets));
-        let events = Arc::new(Events::default());
         let desk = Desk::new(edge.clone(), Arc::clone(&events), Arc::clone(&reloader));
 
         let monitor_site = site(&config, &Credentials::default(), edge.clone());

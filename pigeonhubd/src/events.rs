@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use pigeonhub_proto::control::EventInfo;
 use serde_json::{Map, Value};
@@ -45,6 +46,13 @@ impl Events {
         ring.kept.push_back(Arc::clone(&info));
         // Nobody may be following.
         let _ = self.news.send(info);
+    }
+
+    /// One more, of now.
+    pub fn tell(&self, event: &str, fields: Map<String, Value>) {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.push(event.to_owned(), fields, at);
     }
 
     /// Those after number `since` whose names are in `types`, or all if that is empty.

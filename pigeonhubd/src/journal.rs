@@ -62,6 +62,7 @@ mod tests {
         assert_eq!(ids, MESSAGES.map(|(_, id)| id));
         let events = pigeonhub_proto::event::Event::NAMES;
         assert_eq!(MESSAGES.map(|(name, _)| name)[..events.len()], events);
+        assert_eq!([RELOADED, NOT_RELOADED, COMMANDED], pigeonhub_proto::event::OF_DAEMON);
         for (name, id) in MESSAGES {
             assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
             let entry = CATALOG.split("-- ").find(|entry| entry.starts_with(id)).expect("an entry");

@@ -14,6 +14,7 @@ use crate::credentials::{CredentialError, Credentials};
 use crate::daemon::{channels, live, start_rule};
 use crate::driver::Change;
 use crate::edge::Edge;
+use crate::events::Events;
 use crate::journal;
 use crate::keys::{self, KeyError};
 use crate::listener::Live;
@@ -66,6 +67,7 @@ pub struct Reloader {
     live: watch::Sender<Live>,
     log: LogControl,
     service: Arc<Service>,
+    events: Arc<Events>,
     // Held for a copy only.
     in_force: Mutex<InForce>,
     // Held for a whole reload: one at a time.
@@ -82,6 +84,8 @@ pub struct Outlets {
     pub log: LogControl,
     /// To systemd, that it happens.
     pub service: Arc<Service>,
+    /// To whoever follows events.
+    pub events: Arc<Events>,
 }
 
 impl Reloader {
@@ -94,10 +98,10 @@ impl Reloader {
         edge: Edge,
         outlets: Outlets,
     ) -> Self {
-        let Outlets { changes, live, log, service } = outlets;
+        let Outlets { changes, live, log, service, events } = outlets;
         let (in_force, turn) =
             (Mutex::new(InForce { config, key, credentials }), tokio::sync::Mutex::default());
-        Self { load, around, edge, changes, live, log, service, in_force, turn }
+        Self { load, around, edge, changes, live, log, service, events, in_force, turn }
     }
 
     /// The configuration in force.
@@ -137,15 +141,27 @@ impl Reloader {
         let counters = self.edge.counters();
         if outcome.is_ok() { &counters.reloads_applied } else { &counters.reloads_refused }.one();
         match &outcome {
-            Ok(report) => tell(report),
-            Err(error) => tracing::error!(
-                MESSAGE_ID = journal::message_id(journal::NOT_RELOADED),
-                PIGEONHUB_EVENT = journal::NOT_RELOADED,
-                PIGEONHUB_REASON = %error,
-                "{}: nothing was changed: {error}", journal::NOT_RELOADED
-            ),
+            Ok(report) => self.tell(journal::RELOADED, "changes", &log(report)),
+            Err(error) => {
+                let reason = error.to_string();
+                // Below its first line it shows a line of the file.
+                let first = reason.lines().next().unwrap_or_default();
+                self.tell(journal::NOT_RELOADED, "reason", first);
+                tracing::error!(
+                    MESSAGE_ID = journal::message_id(journal::NOT_RELOADED),
+                    PIGEONHUB_EVENT = journal::NOT_RELOADED,
+                    PIGEONHUB_REASON = reason,
+                    "{}: nothing was changed: {reason}",
+                    journal::NOT_RELOADED
+                );
+            }
         }
         outcome
+    }
+
+    /// Among the events.
+    fn tell(&self, event: &str, field: &str, words: &str) {
+        self.events.tell(event, [(field.to_owned(), words.into())].into_iter().collect());
     }
 
     async fn apply(&self) -> Result<ReloadReport, ReloadError> {
@@ -212,8 +228,9 @@ struct New {
     report: ReloadReport,
 }
 
-/// The values are the configuration's own words; those that are secret are not among them.
-fn tell(report: &ReloadReport) {
+/// Logs what changed, and returns it in words. The values are the configuration's
+/// own; those that are secret are not among them.
+fn log(report: &ReloadReport) -> String {
     let mut words: Vec<String> = Vec::new();
     for change in &report.changed {
         let when = if change.needs_restart { " (needs a restart)" } else { "" };
@@ -231,4 +248,5 @@ fn tell(report: &ReloadReport) {
         "{}: {words}",
         journal::RELOADED
     );
+    words
 }

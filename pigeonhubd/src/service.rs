@@ -106,7 +106,7 @@ impl StartRule {
 
     /// The status in words, for `systemctl status`.
     fn words(&self, status: &Status) -> String {
-        let reason = status.reason.replacen(" data channels", " links", 1);
+        let reason = status.reason.replacen(" data channel", " link", 1);
         let peers = count(status.local_peers, "peer");
         match status.state {
             MeshState::Ready if self.alone(status) => {

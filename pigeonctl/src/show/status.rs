@@ -9,6 +9,9 @@ use super::named;
 use crate::look::{Look, Paint, count, duration};
 use crate::text::clean;
 
+/// How long a round of dials may take, in milliseconds.
+const ROUND: u64 = 60_000;
+
 /// The state in a word.
 pub(crate) fn state_text(state: MeshState) -> &'static str {
     match state {
@@ -29,12 +32,34 @@ pub(crate) fn state_paint(state: MeshState) -> Paint {
     }
 }
 
-/// The hub at a glance, with its last events, the oldest first.
+/// What to do about a hub that is not as it should be. One without others is
+/// ready, but whoever gave it bootstraps wants to know why none took it in.
+fn hint(status: &Status, events: &[EventInfo]) -> Option<String> {
+    let doctor = "pigeonctl doctor looks for the cause";
+    match status.state {
+        MeshState::Draining => None,
+        MeshState::Ready if status.known_hubs > 0 => None,
+        MeshState::Ready => {
+            let text = |event: &EventInfo, field: &str| Some(event.fields.get(field)?.as_str()?.to_owned());
+            let failed = |event: &&EventInfo| event.event == "bootstrapDisconnected";
+            let last = events.iter().rfind(failed)?;
+            // Of a round of dials a refusal says more than that nobody was there.
+            let round = |event: &&EventInfo| event.at + ROUND >= last.at;
+            let rejected = events.iter().rev().take_while(round).find(|event| event.event == "hubRejected");
+            let (of, at) = rejected.map_or((last, "uri"), |rejected| (rejected, "hub"));
+            Some(format!("alone, and not by choice: {}: {}; {doctor}", text(of, at)?, text(of, "reason")?))
+        }
+        _ => Some(doctor.to_owned()),
+    }
+}
+
+/// The hub at a glance, with the last `shown` of its events, the oldest first.
 pub(crate) fn status(
     out: &mut impl Write,
     look: &Look,
     status: &Status,
     events: &[EventInfo],
+    shown: usize,
 ) -> io::Result<()> {
     let paint = state_paint(status.state);
     let dot = look.paint(paint, look.sign("●", "*"));
@@ -43,6 +68,9 @@ pub(crate) fn status(
     let migrated = if status.migrated { ", migrated" } else { "" };
     let state = look.paint(paint, &format!("{}{migrated}", state_text(status.state)));
     named(out, look, "state", &format!("{state}: {}", clean(&status.reason)))?;
+    if let Some(hint) = hint(status, events) {
+        named(out, look, "hint", &look.paint(Paint::Warn, &clean(&hint)))?;
+    }
     named(out, look, "hub", &status.hub_id.to_string())?;
     let reach = count(status.known_hubs, "other hub");
     let links =
@@ -64,6 +92,7 @@ pub(crate) fn status(
     if let Some(age) = status.config_age {
         named(out, look, "config", &format!("read {} ago", duration(age)))?;
     }
+    let events = events.get(events.len().saturating_sub(shown)..).unwrap_or_default();
     if !events.is_empty() {
         writeln!(out)?;
     }

@@ -52,13 +52,36 @@ fn some_events() -> Vec<EventInfo> {
 #[test]
 fn a_status_fits_one_screen() {
     let events = some_events();
-    golden("status.txt", &shown(|out| status(out, &PLAIN, &a_status(MeshState::Ready), &events)));
+    golden("status.txt", &shown(|out| status(out, &PLAIN, &a_status(MeshState::Ready), &events, 8)));
     golden(
         "status-colour.txt",
-        &shown(|out| status(out, &COLOURED, &a_status(MeshState::Degraded), &events)),
+        &shown(|out| status(out, &COLOURED, &a_status(MeshState::Degraded), &events, 8)),
     );
     let old = Status { config_age: None, ..a_status(MeshState::Joining) };
-    golden("status-ascii.txt", &shown(|out| status(out, &ASCII, &old, &[])));
+    golden("status-ascii.txt", &shown(|out| status(out, &ASCII, &old, &[], 8)));
+}
+
+#[test]
+fn a_hub_that_is_alone_against_its_will_says_why() {
+    let hint = |known_hubs, events: &[EventInfo]| {
+        let alone = Status { known_hubs, ..a_status(MeshState::Ready) };
+        let text = shown(|out| status(out, &PLAIN, &alone, events, 0));
+        text.lines().find_map(|line| line.strip_prefix("      hint ")).map(str::to_owned)
+    };
+    let refused = json!({ "uri": "ws://a", "reason": "connection refused" });
+    let rejected = json!({ "hub": "ws://b", "reason": "the mesh keys differ" });
+    let mut events = vec![an_event(1, 90, "bootstrapDisconnected", &refused)];
+    assert_eq!(hint(0, &[]), None, "the first hub of a mesh");
+    assert_eq!(hint(1, &events), None);
+    let told = hint(0, &events).expect("a hint");
+    assert!(
+        told.starts_with("alone, and not by choice: ws://a: connection refused; pigeonctl doctor"),
+        "{told}"
+    );
+    events.insert(0, an_event(2, 100, "hubRejected", &rejected));
+    assert!(hint(0, &events).expect("a hint").contains("ws://b: the mesh keys differ"));
+    events[0].at -= 3_600_000;
+    assert!(hint(0, &events).expect("a hint").contains("refused"), "that was long ago");
 }
 
 #[test]

@@ -42,6 +42,10 @@ pub enum Event {
     Refused { from: String, reason: String },
 }
 
+/// What the daemon around the hub tells among the events: a new configuration
+/// is in force, or was refused; a command changed something.
+pub const OF_DAEMON: [&str; 3] = ["configReloaded", "configRejected", "controlCommand"];
+
 impl Event {
     /// The name of every event, in the order of their definition.
     pub const NAMES: [&str; 15] = [

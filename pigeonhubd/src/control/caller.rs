@@ -7,6 +7,7 @@ use interprocess::local_socket::traits::StreamCommon;
 use nix::unistd::{Gid, Group, Uid, User, geteuid};
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{Command, ControlErrorCode};
+use serde_json::{Map, Value};
 
 use super::users;
 use crate::edge::Refusal;
@@ -47,10 +48,23 @@ impl Caller {
         Err(Refusal { code: ControlErrorCode::NotPermitted, text })
     }
 
+    /// A command and who gave it, for the list of events.
+    pub(super) fn event(&self, command: &Command) -> Map<String, Value> {
+        let object = serde_json::to_value(command).ok();
+        let mut fields = object.as_ref().and_then(Value::as_object).cloned().unwrap_or_default();
+        if let Some(name) = fields.remove("cmd") {
+            fields.insert(String::from("command"), name);
+        }
+        fields.insert(String::from("uid"), self.uid.into());
+        fields
+    }
+
     /// A changing command goes into the log, however it ends.
     pub(super) fn log(&self, command: &Command, outcome: &str) {
         let words = serde_json::to_string(command).unwrap_or_default();
         let (uid, pid) = (self.uid.unwrap_or(u32::MAX), self.pid.unwrap_or(-1));
+        // Below its first line a refusal shows a line of a file.
+        let outcome = outcome.lines().next().unwrap_or_default();
         tracing::info!(
             MESSAGE_ID = journal::message_id(journal::COMMANDED),
             PIGEONHUB_EVENT = journal::COMMANDED,

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::caller::Caller;
 use crate::edge::{AskError, Edge, Refusal};
 use crate::events::Events;
+use crate::journal;
 use crate::reload::{ReloadError, Reloader};
 
 /// Callers that may follow events at once.
@@ -45,6 +46,10 @@ impl Desk {
             Err(refusal) => Err(refusal),
         };
         if let Some(command) = logged {
+            // What was refused changed nothing, and could fill the list.
+            if outcome.is_ok() {
+                self.events.tell(journal::COMMANDED, caller.event(&command));
+            }
             caller.log(&command, outcome.as_ref().map_or_else(|refusal| refusal.text.as_str(), |_| "done"));
         }
         outcome

@@ -141,4 +141,10 @@ async fn a_log_level_is_one() {
     assert_eq!(told["done"], "the log level is debug for 10m, then info again");
     let (code, text) = refused(&folder, r#""cmd":"log-level","level":"=loud=""#).await;
     assert!(code == Some(ControlErrorCode::BadRequest) && text.contains("one of error, warn"), "{text}");
+    // What was done is among the events, and what was refused is not.
+    let told = events(ask(&folder, r#""cmd":"events","types":["controlCommand"]"#).await);
+    let [command] = &told[..] else { panic!("one command, not {told:?}") };
+    let uid = nix::unistd::geteuid().as_raw();
+    let expected = json!({"command": "log-level", "level": "debug", "seconds": 600, "uid": uid});
+    assert_eq!(serde_json::Value::from(command.fields.clone()), expected);
 }

@@ -257,7 +257,13 @@ pub(crate) fn desk(edge: Edge) -> Desk {
     let config = Arc::new(Config::default());
     let site = Arc::new(site(edge.clone()));
     let (live, _) = watch::channel(Live { site, max_connections: 1 });
-    let outlets = Outlets { changes, live, log: LogControl::default(), service: Arc::default() };
+    let outlets = Outlets {
+        changes,
+        live,
+        log: LogControl::default(),
+        service: Arc::default(),
+        events: Arc::default(),
+    };
     let load = Arc::new(|| Ok(Config::default()));
     let key = MeshKey::new(b"sixteen bytes or more").unwrap();
     let reloader = Reloader::new(

@@ -129,6 +129,24 @@ async fn a_wrong_configuration_changes_nothing() {
     assert_eq!(hub.cors_origin().await, "*");
     hub.write("");
     assert_eq!(hub.reload(false).await.unwrap(), ReloadReport::default());
+    // Each is among the events, but for the dry run.
+    let asked = r#"{"v":1,"cmd":"events","types":["configReloaded","configRejected"]}"#;
+    let told = Caller::new(hub.folder.path()).await.ask(asked).await.ok;
+    let Some(Answer::Events(told)) = told else { panic!("events were expected, not {told:?}") };
+    let told: Vec<_> = told.iter().map(|event| (event.event.as_str(), &event.fields)).collect();
+    let [("configRejected", first), ("configRejected", second), ("configReloaded", third)] = &told[..] else {
+        panic!("two refusals and a reload, not {told:?}")
+    };
+    assert!(
+        first["reason"].as_str().is_some_and(|reason| reason.starts_with("hub.toml:3:19: ")),
+        "{first:?}"
+    );
+    assert!(!first["reason"].as_str().is_some_and(|reason| reason.contains('\n')), "{first:?}");
+    assert!(
+        second["reason"].as_str().is_some_and(|reason| reason.contains("/nowhere/mesh.key")),
+        "{second:?}"
+    );
+    assert_eq!(third["changes"], "nothing changed");
 }
 
 #[tokio::test]

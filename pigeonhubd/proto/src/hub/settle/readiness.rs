@@ -142,12 +142,12 @@ impl Hub {
             return String::from("waiting for the first answer of each bootstrap");
         }
         let failing = self.mesh.wanted.iter().filter(|hub| self.channels.failures(hub) > 0).count();
-        let mut reason = format!("{} of {} data channels", count.p2p, count.needed);
+        let mut reason = format!("{} of {}", count.p2p, number(count.needed, "data channel"));
         if count.missed > 0 {
             reason.push_str(&format!("; {} of {} known hubs out of reach", count.missed, count.known));
         }
         if failing > 0 {
-            reason.push_str(&format!("; to {failing} hubs none opens: is UDP blocked?"));
+            reason.push_str(&format!("; to {} none opens: is UDP blocked?", number(failing, "hub")));
         }
         reason
     }
@@ -215,6 +215,11 @@ impl Hub {
 fn ready_reason(count: &Count) -> String {
     match (count.p2p, count.known) {
         (_, 0) => String::from("no other hub is known"),
-        (p2p, known) => format!("{p2p} data channels, {known} other hubs"),
+        (p2p, known) => format!("{}, {}", number(p2p, "data channel"), number(known, "other hub")),
     }
+}
+
+/// One and many: `1 hub`, `2 hubs`.
+fn number(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
