@@ -15,6 +15,7 @@ mod harness;
 mod hostile;
 mod metrics;
 mod networks;
+mod new_key;
 mod old_hub;
 mod real_clients;
 mod rogue_hubs;

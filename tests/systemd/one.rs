@@ -27,6 +27,7 @@ fn all_of_one_instance() {
     }
     install();
     started_means_ready();
+    the_doctor_finds_its_way_about();
     the_journal_has_entries_with_fields();
     a_reload_has_an_outcome();
     a_driver_that_stands_still_is_replaced();
@@ -54,6 +55,24 @@ fn started_means_ready() {
                     /var/lib/pigeonhubd/3000/hub.key pigeonhub:pigeonhub 600\n\
                     /var/lib/pigeonhubd/mesh.key pigeonhub:pigeonhub 600\n";
     assert_eq!(modes, expected);
+}
+
+/// Root's doctor looks at the service's own folders and keys, not at root's.
+fn the_doctor_finds_its_way_about() {
+    let found = succeed("pigeonctl doctor --json");
+    for (check, part) in [
+        ("hub", "runs on port 3000, ready"),
+        ("state folder", "/var/lib/pigeonhubd/3000"),
+        ("runtime folder", "/run/pigeonhubd/3000"),
+        ("hub key", "/var/lib/pigeonhubd/3000/hub.key"),
+        ("mesh key", "/var/lib/pigeonhubd/mesh.key, fingerprint "),
+        ("port", "127.0.0.1:3000 answers"),
+    ] {
+        let is = |line: &&str| {
+            line.contains(&format!("\"check\":\"{check}\",\"verdict\":\"ok\"")) && line.contains(part)
+        };
+        assert!(found.lines().any(|line| is(&line)), "{check}: {part} in {found}");
+    }
 }
 
 fn the_journal_has_entries_with_fields() {
