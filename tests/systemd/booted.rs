@@ -38,7 +38,7 @@ pub(crate) fn boot(name: &str, variables: &[(&str, &Path)]) {
         .arg(binaries())
         .arg("--bind")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests"))
-        .args(["--timeout", "600", "--setenv", &format!("{INSIDE}=1")])
+        .args(["--timeout", "1100", "--setenv", &format!("{INSIDE}=1")])
         .args(
             variables
                 .iter()
