@@ -24,8 +24,8 @@ pub const CHANNEL_QUEUE: usize = 256;
 enum Connection {
     /// A WebSocket, accepted or dialled.
     WebSocket(Arc<Outbox>, FarEnd),
-    /// A data channel. Dropping the handle closes it.
-    Channel(ChannelHandle),
+    /// A data channel. Dropping the handle closes it. Boxed: there are many more WebSockets.
+    Channel(Box<ChannelHandle>),
     /// A data channel that was told to close.
     Closing,
 }
@@ -119,6 +119,12 @@ impl Connections {
                     channel.candidate(candidate);
                 }
             }
+            Output::Direct(place) => {
+                if let Some(outbox) = self.outbox(place.conn) {
+                    self.dialler.sessions().enter(place, outbox);
+                }
+            }
+            Output::NotDirect(place) => self.dialler.sessions().leave(&place),
             // The driver's own affair.
             Output::Event(_) | Output::Probed { .. } => {}
         }
@@ -215,7 +221,7 @@ impl Connections {
 
     fn dial(&mut self, conn: ConnId, url: String) {
         while self.dials.try_join_next().is_some() {}
-        let outbox = Arc::new(Outbox::new());
+        let outbox = Arc::new(Outbox::dialled());
         // What follows is for the far end alone.
         let far_end = FarEnd::Url(url.split('?').next().unwrap_or_default().into());
         self.open.insert(conn, Connection::WebSocket(Arc::clone(&outbox), far_end));
@@ -226,7 +232,7 @@ impl Connections {
         // Anew for each channel: a machine's addresses come and go.
         self.channels.addresses = addresses(self.host);
         let handle = channel::start(conn, offer, &self.channels, self.channel_events.clone());
-        self.open.insert(conn, Connection::Channel(handle));
+        self.open.insert(conn, Connection::Channel(Box::new(handle)));
     }
 }
 

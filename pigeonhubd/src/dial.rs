@@ -9,19 +9,22 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{Either, select};
 use pigeonhub_proto::io::{ClosedBy, ConnId};
+use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::Request;
-use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 
+use crate::direct::Sessions;
 use crate::edge::{Edge, EdgeEvent};
 use crate::outbox::Outbox;
 use crate::session::{self, Session};
-use crate::stream::Counted;
+use crate::stream::Pipe;
 use crate::tally::EdgeCounters;
 use crate::tls::client_with;
 
@@ -66,7 +69,7 @@ pub enum DialError {
     TimedOut,
 }
 
-type Stream = WebSocketStream<MaybeTlsStream<Counted<TcpStream>>>;
+type Stream = WebSocketStream<Pipe<MaybeTlsStream<TcpStream>>>;
 
 /// Opens WebSockets. Cheap to clone.
 #[derive(Clone)]
@@ -95,6 +98,11 @@ impl Dialler {
     /// Other hubs are checked with these roots from now on; with none, with the system's.
     pub fn set_roots(&mut self, roots: Option<Arc<ClientConfig>>) {
         self.roots = roots;
+    }
+
+    /// Which sessions signals may go straight to.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        self.edge.sessions()
     }
 
     /// What the edge counts.
@@ -143,18 +151,30 @@ impl Dialler {
         };
         let tcp = connect_tcp(&request, secure).await?;
         let remote = tcp.peer_addr().ok().map(|remote| remote.ip().to_canonical());
-        let connector = if secure { Connector::Rustls(self.tls().await?) } else { Connector::Plain };
+        let stream = if secure { self.secure(&request, tcp).await? } else { MaybeTlsStream::Plain(tcp) };
         let config = Some(session::config(self.max_message_size));
-        client_async_tls_with_config(request, Counted::new(tcp), config, Some(connector))
+        client_async_with_config(request, Pipe::new(stream), config)
             .await
             .map(|(ws, _)| (ws, remote))
             .map_err(|error| match error {
                 WsError::Http(response) => DialError::Http { status: response.status().as_u16() },
                 WsError::Tls(error) => DialError::Tls(error.to_string()),
-                WsError::Io(error) if secure => DialError::Tls(words(&error)),
                 WsError::Io(error) => DialError::Handshake(words(&error)),
                 error => DialError::Handshake(error.to_string()),
             })
+    }
+
+    /// Opens TLS with the host that the request is for.
+    async fn secure(
+        &self,
+        request: &Request,
+        tcp: TcpStream,
+    ) -> Result<MaybeTlsStream<TcpStream>, DialError> {
+        let config = self.tls().await?;
+        let name = ServerName::try_from(bare_host(request)?.to_owned())
+            .map_err(|error| DialError::Tls(error.to_string()))?;
+        let stream = TlsConnector::from(config).connect(name, tcp).await;
+        stream.map(MaybeTlsStream::Rustls).map_err(|error| DialError::Tls(words(&error)))
     }
 
     /// TLS with the certificates that this machine trusts.
@@ -173,9 +193,14 @@ impl Dialler {
     }
 }
 
-async fn connect_tcp(request: &Request, secure: bool) -> Result<TcpStream, DialError> {
+/// The host of a request, an IPv6 address without brackets.
+fn bare_host(request: &Request) -> Result<&str, DialError> {
     let host = request.uri().host().ok_or_else(|| DialError::Url(String::from("it names no host")))?;
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    Ok(host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host))
+}
+
+async fn connect_tcp(request: &Request, secure: bool) -> Result<TcpStream, DialError> {
+    let bare = bare_host(request)?;
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
     let no_host = || DialError::NoHost { host: bare.to_owned() };
     let addresses = lookup_host((bare, port)).await.map_err(|_| no_host())?;

@@ -43,11 +43,13 @@ impl Clock {
     /// This moment.
     pub fn now(&self) -> Now {
         let since = self.origin.elapsed().as_micros();
+        Now { mono: Time(u64::try_from(since).unwrap_or(u64::MAX)), unix_ms: Self::unix_ms() }
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub fn unix_ms() -> u64 {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now {
-            mono: Time(u64::try_from(since).unwrap_or(u64::MAX)),
-            unix_ms: u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX),
-        }
+        u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// When `time` comes, or [`MAX_SLEEP`] from now if that is earlier.
@@ -225,13 +227,15 @@ impl Driver {
                 self.connections.closed(conn);
                 self.input(Input::DialFailed { conn, error });
             }
-            EdgeEvent::Text { conn, text, room: _room } => {
+            EdgeEvent::Text { conn, text, room } => {
                 self.connections.counters().text_in.one(text.len());
                 self.input(Input::Text { conn, text: text.as_str() });
+                drop(room);
             }
-            EdgeEvent::Binary { conn, bytes, room: _room } => {
+            EdgeEvent::Binary { conn, bytes, room } => {
                 self.connections.counters().binary_in.one(bytes.len());
                 self.input(Input::Binary { conn, bytes: &bytes });
+                drop(room);
             }
             EdgeEvent::Pong { conn } => self.input(Input::Pong { conn }),
             EdgeEvent::Closed { conn, reason } => {

@@ -11,6 +11,7 @@ use pigeonhub_proto::io::{ClosedBy, ConnId, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::direct::{Sessions, Turn};
 use crate::outbox::Outbox;
 use crate::per_address::Addresses;
 use crate::tally::EdgeCounters;
@@ -46,7 +47,7 @@ pub enum EdgeEvent {
     Text { conn: ConnId, text: Utf8Bytes, room: Room },
     /// A binary message.
     Binary { conn: ConnId, bytes: Bytes, room: Room },
-    /// A WebSocket pong.
+    /// A WebSocket pong, or signals that went straight to other sessions.
     Pong { conn: ConnId },
     /// A WebSocket is over. The last event about it.
     Closed { conn: ConnId, reason: ClosedBy },
@@ -57,6 +58,16 @@ pub enum EdgeEvent {
 #[derive(Debug, Default)]
 pub struct Room {
     _permit: Option<OwnedSemaphorePermit>,
+    /// To be dropped when all that the message entails is done.
+    _turn: Option<Turn>,
+}
+
+impl Room {
+    /// The room of a message that those behind it have to wait for.
+    #[must_use]
+    pub fn with_turn(self, turn: Turn) -> Self {
+        Self { _turn: Some(turn), ..self }
+    }
 }
 
 /// A question to the driver.
@@ -104,13 +115,17 @@ impl AskError {
 
 /// The edge's end of the channels to the driver. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Edge {
+pub struct Edge(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     events: mpsc::Sender<EdgeEvent>,
     queries: mpsc::Sender<Query>,
     budget: Arc<Semaphore>,
-    accepted: Arc<AtomicU64>,
+    accepted: AtomicU64,
     addresses: Arc<Addresses>,
     counters: Arc<EdgeCounters>,
+    sessions: Arc<Sessions>,
 }
 
 /// The driver's end of the channels.
@@ -128,36 +143,43 @@ impl Edge {
         let (events, event_intake) = mpsc::channel(EVENT_QUEUE);
         let (queries, query_intake) = mpsc::channel(QUERY_QUEUE);
         let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
-        let (accepted, addresses, counters) = (Arc::default(), Arc::default(), Arc::default());
-        let edge = Self { events, queries, budget, accepted, addresses, counters };
+        let (accepted, addresses, counters) = (AtomicU64::new(0), Arc::default(), Arc::default());
+        let sessions = Arc::default();
+        let shared = Shared { events, queries, budget, accepted, addresses, counters, sessions };
+        let edge = Self(Arc::new(shared));
         (edge, Intake { events: event_intake, queries: query_intake })
     }
 
     /// What is counted here for monitoring; anyone may.
     pub fn counters(&self) -> &Arc<EdgeCounters> {
-        &self.counters
+        &self.0.counters
     }
 
     /// Who is connected, by address.
     pub fn addresses(&self) -> &Arc<Addresses> {
-        &self.addresses
+        &self.0.addresses
+    }
+
+    /// Which sessions signals may go straight to.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.0.sessions
     }
 
     /// A number for an accepted connection: odd, never the same twice.
     pub fn next_accepted(&self) -> ConnId {
-        ConnId(self.accepted.fetch_add(1, Ordering::Relaxed) * 2 + 1)
+        ConnId(self.0.accepted.fetch_add(1, Ordering::Relaxed) * 2 + 1)
     }
 
     /// Tells the driver, waiting for room in its queue. False if the driver is gone.
     pub async fn send(&self, event: EdgeEvent) -> bool {
-        self.events.send(event).await.is_ok()
+        self.0.events.send(event).await.is_ok()
     }
 
     /// Tells the driver if there is room at once; else gives the event back.
     /// `Ok(false)` if the driver is gone.
     #[allow(clippy::result_large_err, reason = "the event comes back to be sent later")]
     pub fn try_send(&self, event: EdgeEvent) -> Result<bool, EdgeEvent> {
-        match self.events.try_send(event) {
+        match self.0.events.try_send(event) {
             Ok(()) => Ok(true),
             Err(mpsc::error::TrySendError::Closed(_)) => Ok(false),
             Err(mpsc::error::TrySendError::Full(event)) => Err(event),
@@ -168,7 +190,10 @@ impl Edge {
     pub fn try_room(&self, len: usize) -> Option<Room> {
         match units(len) {
             0 => Some(Room::default()),
-            n => Arc::clone(&self.budget).try_acquire_many_owned(n).ok().map(|p| Room { _permit: Some(p) }),
+            n => {
+                let permit = Arc::clone(&self.0.budget).try_acquire_many_owned(n).ok()?;
+                Some(Room { _permit: Some(permit), _turn: None })
+            }
         }
     }
 
@@ -176,7 +201,10 @@ impl Edge {
     pub async fn room(&self, len: usize) -> Room {
         match units(len) {
             0 => Room::default(),
-            n => Room { _permit: Arc::clone(&self.budget).acquire_many_owned(n).await.ok() },
+            n => {
+                let permit = Arc::clone(&self.0.budget).acquire_many_owned(n).await.ok();
+                Room { _permit: permit, _turn: None }
+            }
         }
     }
 
@@ -184,7 +212,7 @@ impl Edge {
     pub async fn ask(&self, command: Command) -> Result<Answer, AskError> {
         let (reply, answer) = oneshot::channel();
         let patience = if matches!(command, Command::Trace { .. }) { PROBE_TIMEOUT } else { QUERY_TIMEOUT };
-        self.queries.try_send(Query { command, reply }).map_err(|error| match error {
+        self.0.queries.try_send(Query { command, reply }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => AskError::Busy,
             mpsc::error::TrySendError::Closed(_) => AskError::Gone,
         })?;

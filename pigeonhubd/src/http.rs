@@ -5,6 +5,7 @@ mod door;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -38,7 +39,7 @@ use crate::monitor;
 use crate::outbox::Outbox;
 use crate::process::Process;
 use crate::session::{self, Limit, Session};
-use crate::stream::{Counted, Written, linger};
+use crate::stream::{Pipe, linger};
 
 /// The request line and headers together, in bytes; more is answered with 431.
 const MAX_HEADERS: usize = 16 * 1024;
@@ -87,48 +88,54 @@ pub(crate) type Body = Full<Bytes>;
 /// Serves one TCP connection to its end: TLS if the port speaks it, HTTP, and
 /// then perhaps a session. `handshake` is over when it is one, and ends it if it is cut before.
 pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, handshake: Handshake) {
-    let Some(tls) = site.tls.clone() else {
-        return speak(Counted::new(tcp), remote, site, handshake).await;
-    };
-    // Boxed, so that sessions without TLS do not keep room for it.
-    Box::pin(async move {
-        if let Some(stream) = door::secure(tcp, tls, &site, &handshake).await {
-            speak(stream, remote, site, handshake).await;
-        }
-    })
-    .await;
+    // Each boxed: a session, which may last for days, keeps nothing of what was before.
+    if let Some(session) = Box::pin(open(tcp, remote, site, handshake)).await {
+        session.await;
+    }
 }
 
-async fn speak<S>(stream: S, remote: IpAddr, site: Arc<Site>, handshake: Handshake)
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+async fn open(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, handshake: Handshake) -> Option<Running> {
+    match site.tls.clone() {
+        None => enter(Pipe::new(tcp), remote, site, handshake).await,
+        Some(tls) => {
+            let stream = door::secure(tcp, tls, &site, &handshake).await?;
+            enter(Pipe::new(stream), remote, site, handshake).await
+        }
+    }
+}
+
+/// HTTP, up to a session that the driver knows of, if the far end wants one
+/// and may have it.
+async fn enter<S>(stream: Pipe<S>, remote: IpAddr, site: Arc<Site>, handshake: Handshake) -> Option<Running>
 where
-    S: AsyncRead + AsyncWrite + Written + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Boxed, so that a session, which may last for days, does not keep HTTP's buffers.
-    let pages = Box::pin(pages(stream, remote, Arc::clone(&site), &handshake));
-    let Some((stream, sent_early, request)) = pages.await else { return };
-    let (edge, max_message_size) = (site.edge.clone(), site.max_message_size);
-    let config = Some(session::config(max_message_size));
+    let (stream, sent_early, request) = pages(stream, remote, Arc::clone(&site), &handshake).await?;
+    let config = Some(session::config(site.max_message_size));
     let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
     let place = match door::enter(&site, &request) {
         Ok(place) => place,
         // It has a place among those on their way until it is gone.
         Err(too_many) => {
             let reason = too_many.to_string();
-            return tokio::select! {
+            tokio::select! {
                 () = session::turn_away(ws, &reason) => {}
                 () = handshake.cut() => {}
-            };
+            }
+            return None;
         }
     };
     drop(handshake);
     let limit = place.map(|place| Limit::new(place, request.mesh && site.hub_enabled));
-    drop(site);
-    let (conn, outbox) = (edge.next_accepted(), Arc::new(Outbox::new()));
-    if !edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
+    let (conn, outbox) = (site.edge.next_accepted(), Arc::new(Outbox::new()));
+    if !site.edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
         // The hub stopped just now: a close in order tells the client to come again.
         outbox.close(1001, String::from("This hub is shutting down"));
     }
-    Session::new(conn, ws, outbox, edge, false).with_limit(limit).run().await;
+    let session = Session::new(conn, ws, outbox, site.edge.clone(), false).with_limit(limit);
+    Some(Box::pin(session.run()))
 }
 
 /// Answers requests until the connection ends, or is accepted as a WebSocket:

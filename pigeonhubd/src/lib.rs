@@ -4,6 +4,7 @@
 //!   main → daemon ─┬─ listener → http → session ┐
 //!                  ├─ control (callers)         ├─ edge (bounded channels) → driver → Hub
 //!                  └─ connections → dial → session, channel ┘       outbox ←─┘
+//!                     session → direct → another session's outbox
 //! ```
 //!
 //! | module | what it is |
@@ -17,7 +18,8 @@
 //! | [`http`], [`handshake`] | pages, and the door to the WebSockets |
 //! | [`admission`], [`per_address`], [`tokens`] | who may come in, and how often |
 //! | [`tls`], [`credentials`] | certificates, and the files that are read again |
-//! | [`session`], [`stream`] | one WebSocket, accepted or dialled |
+//! | [`session`], [`stream`], [`buffers`] | one WebSocket, accepted or dialled |
+//! | [`direct`] | signals from session to session, past the driver |
 //! | [`dial`] | WebSockets that this hub opens |
 //! | [`channel`] | WebRTC data channels |
 //! | [`control`] | the control socket |
@@ -33,12 +35,14 @@
 
 pub mod admission;
 pub mod backlog;
+pub mod buffers;
 pub mod channel;
 pub mod connections;
 pub mod control;
 pub mod credentials;
 pub mod daemon;
 pub mod dial;
+pub mod direct;
 pub mod driver;
 pub mod edge;
 pub mod event_log;

@@ -1,18 +1,29 @@
-//! What the driver wants sent on one WebSocket: a queue with a limit.
+//! What is to be sent on one WebSocket: a queue with a limit.
+//!
+//! Messages wait as WebSocket frames, one behind the other, so that a session
+//! sends many of them with a single write.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tokio_tungstenite::tungstenite::protocol::frame::{Frame, FrameHeader};
 
 use crate::backlog::Part;
+use crate::buffers;
+use crate::direct::Standing;
 
 /// Messages that may wait on one connection.
 pub const MAX_MESSAGES: usize = 1024;
 
 /// Bytes that may wait on one connection, unless a single message is larger.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that a session takes out at once, about: what is taken and cannot be
+/// written counts no more.
+const CHUNK: usize = 64 * 1024;
 
 /// Something to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +52,8 @@ pub struct Close {
 pub enum Next {
     /// Read from the far end from now on.
     Read,
-    /// Send this.
-    Send(Item),
+    /// Send these frames.
+    Send(Vec<u8>),
     /// Close. Nothing comes after it.
     Close(Close),
 }
@@ -57,55 +68,89 @@ pub struct Full {
     pub bytes: usize,
 }
 
-/// The queue. The driver puts in and never waits; one session takes out.
+/// The queue. The driver and other sessions put in and never wait; one session
+/// takes out.
 #[derive(Debug, Default)]
 pub struct Outbox {
     // Held for a push or a pop only, never across an await.
     state: Mutex<State>,
+    /// Frames are masked, as a client's have to be (RFC 6455, section 5.3).
+    masked: bool,
+    /// What the session may do by itself.
+    pub standing: Standing,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    queue: VecDeque<Item>,
+    /// Of about [`CHUNK`] bytes each, in order.
+    full: VecDeque<Chunk>,
+    /// Behind those.
+    filling: Chunk,
+    messages: usize,
     bytes: usize,
     /// Of what waits everywhere.
     part: Part,
     read: bool,
-    close: Option<Close>,
+    close: Option<Box<Close>>,
     waker: Option<Waker>,
 }
 
-impl Item {
-    fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-            Self::Ping => 0,
-        }
-    }
+/// Frames, and what they count.
+#[derive(Debug, Default)]
+struct Chunk {
+    frames: Vec<u8>,
+    messages: usize,
+    bytes: usize,
 }
 
 impl Outbox {
-    /// An empty one.
+    /// An empty one, of a connection that was accepted.
     pub fn new() -> Self {
         Self::default()
     }
 
+    /// An empty one, of a connection that was dialled.
+    pub fn dialled() -> Self {
+        Self { masked: true, ..Self::default() }
+    }
+
     /// Puts an item at the end. After [`Self::close`] it is thrown away.
     pub fn push(&self, item: Item) -> Result<(), Full> {
+        match item {
+            Item::Text(text) => self.put(OpCode::Data(Data::Text), &[text.as_bytes()], 1),
+            Item::Binary(bytes) => self.put(OpCode::Data(Data::Binary), &[&bytes], 1),
+            Item::Ping => self.put(OpCode::Control(Control::Ping), &[], 1),
+        }
+    }
+
+    /// Puts a text at the end that comes in pieces, each of them UTF-8, unless
+    /// the queue is half full: the rest is the driver's.
+    pub fn push_direct(&self, text: &[&[u8]]) -> Result<(), Full> {
+        self.put(OpCode::Data(Data::Text), text, 2)
+    }
+
+    /// `share`: of the queue's room only that part.
+    fn put(&self, opcode: OpCode, payload: &[&[u8]], share: usize) -> Result<(), Full> {
+        let len = payload.iter().map(|piece| piece.len()).sum();
         let mut state = self.lock();
         if state.close.is_some() {
             return Ok(());
         }
-        let bytes = state.bytes.saturating_add(item.len());
-        let room = state.queue.len() < MAX_MESSAGES && (state.queue.is_empty() || bytes <= MAX_BYTES);
+        let bytes = state.bytes.saturating_add(len);
+        let room =
+            state.messages < MAX_MESSAGES / share && (state.messages == 0 || bytes <= MAX_BYTES / share);
         if !room || !state.part.may_be(bytes) {
-            return Err(Full { messages: state.queue.len(), bytes: state.bytes });
+            return Err(Full { messages: state.messages, bytes: state.bytes });
         }
         state.bytes = bytes;
         state.part.set(bytes);
-        state.queue.push_back(item);
-        state.wake();
+        state.messages += 1;
+        state.filling.add(opcode, payload, len, self.masked);
+        if state.filling.frames.len() >= CHUNK {
+            let chunk = std::mem::take(&mut state.filling);
+            state.full.push_back(chunk);
+        }
+        Self::wake(state);
         Ok(())
     }
 
@@ -113,15 +158,15 @@ impl Outbox {
     pub fn read(&self) {
         let mut state = self.lock();
         state.read = true;
-        state.wake();
+        Self::wake(state);
     }
 
     /// Closes after everything that waits. The first close counts.
     pub fn close(&self, code: u16, reason: String) {
         let mut state = self.lock();
         if state.close.is_none() {
-            state.close = Some(Close { code, reason, broken: None });
-            state.wake();
+            state.close = Some(Box::new(Close { code, reason, broken: None }));
+            Self::wake(state);
         }
     }
 
@@ -129,48 +174,50 @@ impl Outbox {
     pub fn abort(&self, code: u16, reason: String) {
         let mut state = self.lock();
         let broken = Some(reason.clone());
-        state.queue = VecDeque::new();
-        state.bytes = 0;
+        (state.full, state.filling) = Default::default();
+        (state.messages, state.bytes) = (0, 0);
         state.part.set(0);
-        state.close = Some(Close { code, reason, broken });
-        state.wake();
+        state.close = Some(Box::new(Close { code, reason, broken }));
+        Self::wake(state);
     }
 
     /// Whether the connection is to be given up, no matter what waits.
     pub fn poll_abort(&self, cx: &mut Context<'_>) -> Poll<Close> {
         let mut state = self.lock();
         match &state.close {
-            Some(close) if close.broken.is_some() => Poll::Ready(close.clone()),
+            Some(close) if close.broken.is_some() => Poll::Ready((**close).clone()),
             _ => state.wait(cx),
         }
     }
 
-    /// Whether a close was asked for, however much waits before it.
+    /// Whether the connection is to be closed, no matter what waits.
     pub fn poll_closing(&self, cx: &mut Context<'_>) -> Poll<Close> {
         let mut state = self.lock();
         match &state.close {
-            Some(close) => Poll::Ready(close.clone()),
+            Some(close) => Poll::Ready((**close).clone()),
             None => state.wait(cx),
         }
     }
 
-    /// What to do next. Only one task may wait here.
+    /// The next thing to do: as much of what waits as is sent at once.
     pub fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Next> {
         let mut state = self.lock();
         if std::mem::take(&mut state.read) {
             return Poll::Ready(Next::Read);
         }
-        if let Some(item) = state.queue.pop_front() {
-            let bytes = state.bytes.saturating_sub(item.len());
+        if state.messages > 0 {
+            let chunk = state.full.pop_front().unwrap_or_else(|| std::mem::take(&mut state.filling));
+            state.messages = state.messages.saturating_sub(chunk.messages);
+            let bytes = state.bytes.saturating_sub(chunk.bytes);
             state.bytes = bytes;
             state.part.set(bytes);
-            if state.queue.is_empty() && state.queue.capacity() > 64 {
-                state.queue = VecDeque::new();
+            if state.full.is_empty() && state.full.capacity() > 0 {
+                state.full = VecDeque::new();
             }
-            return Poll::Ready(Next::Send(item));
+            return Poll::Ready(Next::Send(chunk.frames));
         }
         match &state.close {
-            Some(close) => Poll::Ready(Next::Close(close.clone())),
+            Some(close) => Poll::Ready(Next::Close((**close).clone())),
             None => state.wait(cx),
         }
     }
@@ -179,21 +226,43 @@ impl Outbox {
         // Nothing in here panics half-way, so a poisoned state is a whole one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl State {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
+    /// Wakes the session, which then finds the state unlocked.
+    fn wake(mut state: MutexGuard<'_, State>) {
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
             waker.wake();
         }
     }
+}
 
+impl State {
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         match &self.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
             _ => self.waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+}
+
+impl Chunk {
+    fn add(&mut self, opcode: OpCode, payload: &[&[u8]], len: usize, masked: bool) {
+        self.messages += 1;
+        self.bytes += len;
+        if self.frames.capacity() == 0 {
+            self.frames = buffers::writing();
+        }
+        // Into memory: neither can fail.
+        if masked {
+            let mut frame = Frame::message(payload.concat(), opcode, true);
+            frame.header_mut().mask = Some(rand::random());
+            let _ = frame.format(&mut self.frames);
+        } else {
+            let _ = FrameHeader { opcode, ..FrameHeader::default() }.format(len as u64, &mut self.frames);
+            payload.iter().for_each(|piece| self.frames.extend_from_slice(piece));
+        }
     }
 }
 
@@ -219,7 +288,7 @@ mod tests {
         assert_eq!(outbox.push(Item::Ping), Ok(()), "thrown away");
         outbox.read();
         assert_eq!(next(&outbox), Some(Next::Read));
-        assert_eq!(next(&outbox), Some(Next::Send(Item::Ping)));
+        assert_eq!(next(&outbox), Some(Next::Send(vec![0x89, 0])));
         let close = Close { code: 1000, reason: String::from("first"), broken: None };
         assert_eq!(next(&outbox), Some(Next::Close(close)));
     }
@@ -239,6 +308,47 @@ mod tests {
         assert_eq!(more, Err(Full { messages: 1, bytes: MAX_BYTES + 1 }));
         assert!(matches!(next(&outbox), Some(Next::Send(_))));
         assert_eq!(outbox.push(Item::Text(String::from("x"))), Ok(()), "there is room again");
+    }
+
+    #[test]
+    fn signals_from_sessions_leave_half_of_the_room_to_the_driver() {
+        let outbox = Outbox::new();
+        let straight = (0..MAX_MESSAGES).take_while(|_| outbox.push_direct(&[b"x"]).is_ok()).count();
+        assert_eq!(straight, MAX_MESSAGES / 2);
+        assert_eq!(outbox.push(Item::Ping), Ok(()));
+    }
+
+    #[test]
+    fn frames_are_those_of_a_server_or_a_client() {
+        let item = || Item::Text("x".repeat(200));
+        let server = Outbox::new();
+        assert_eq!(server.push(item()), Ok(()));
+        let payload = "x".repeat(200);
+        assert_eq!(next(&server), Some(Next::Send([&[0x81, 126, 0, 200], payload.as_bytes()].concat())));
+        let client = Outbox::dialled();
+        assert_eq!(client.push(item()), Ok(()));
+        let Some(Next::Send(mut frame)) = next(&client) else { panic!("a frame") };
+        assert_eq!(frame[..4], [0x81, 0x80 | 126, 0, 200]);
+        let mask = [frame[4], frame[5], frame[6], frame[7]];
+        let bytes = frame.iter_mut().skip(8).zip(mask.iter().cycle());
+        assert_eq!(bytes.map(|(byte, mask)| *byte ^ mask).collect::<Vec<u8>>(), payload.as_bytes());
+    }
+
+    #[test]
+    fn much_leaves_in_pieces_and_in_order() {
+        let outbox = Outbox::new();
+        let texts: Vec<String> = (0..300).map(|n| format!("{n:01000}")).collect();
+        for text in &texts {
+            assert_eq!(outbox.push(Item::Text(text.clone())), Ok(()));
+        }
+        let mut sent = Vec::new();
+        while let Some(Next::Send(piece)) = next(&outbox) {
+            assert!(piece.len() < CHUNK + 2000, "{}", piece.len());
+            sent.extend(piece);
+        }
+        let expected: Vec<u8> =
+            texts.iter().flat_map(|text| [&[0x81, 126, 3, 232], text.as_bytes()].concat()).collect();
+        assert!(sent == expected);
     }
 
     #[test]

@@ -10,20 +10,23 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::{FutureExt, Sink, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use pigeonhub_proto::io::{ClosedBy, ConnId};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
 pub use self::limit::{Limit, MAX_REFUSED};
+use crate::direct::Turn;
+use crate::driver::Clock;
 use crate::edge::{Edge, EdgeEvent, Room};
-use crate::outbox::{Close, Item, Next, Outbox};
-use crate::stream::{Written, linger};
+use crate::outbox::{Close, Next, Outbox};
+use crate::stream::{Pipe, linger};
+use crate::tally::Passed;
 
 /// How long a close may take: sending what waits, and the far end's answer.
 pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -34,15 +37,19 @@ pub const WRITE_STALL: Duration = Duration::from_secs(30);
 /// Messages that one session handles before it lets others go first.
 const READ_BATCH: u32 = 32;
 
+/// How often the driver hears of a session whose signals all go straight to others.
+const ALIVE_EVERY: Duration = Duration::from_millis(250);
+
 /// Buffers that suit thousands of mostly silent connections, and the limits.
 pub fn config(max_message_size: usize) -> WebSocketConfig {
-    const WRITE_BUFFER: usize = 16 * 1024;
+    const WRITE_BUFFER: usize = 1024;
     WebSocketConfig::default()
-        .read_buffer_size(4 * 1024)
+        // The stream reads more at once; this is what each session keeps.
+        .read_buffer_size(512)
         .write_buffer_size(WRITE_BUFFER)
-        // Only what is one message over the write buffer is ever in there, and
-        // pongs: this keeps a far end that pings but never reads in bounds.
-        .max_write_buffer_size(max_message_size.saturating_mul(2).saturating_add(1024 * 1024))
+        // Only pongs and a close are ever in there: this keeps a far end that
+        // pings but never reads in bounds.
+        .max_write_buffer_size(max_message_size.saturating_add(WRITE_BUFFER + 1))
         .max_message_size(Some(max_message_size))
         .max_frame_size(Some(max_message_size))
 }
@@ -50,7 +57,7 @@ pub fn config(max_message_size: usize) -> WebSocketConfig {
 /// One WebSocket and its outbox.
 pub struct Session<S> {
     conn: ConnId,
-    ws: WebSocketStream<S>,
+    ws: WebSocketStream<Pipe<S>>,
     outbox: Arc<Outbox>,
     edge: Edge,
     /// Whether the driver wants to hear what comes in.
@@ -58,26 +65,16 @@ pub struct Session<S> {
     /// A message came in that the driver has no room for yet. Nothing more is
     /// read until it has.
     blocked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
-    /// Something was given to the WebSocket and not yet to the socket.
-    dirty: bool,
     /// See [`WRITE_STALL`].
     max_stall: Duration,
     /// Set while the socket takes nothing: when to give up, and how many bytes
     /// it had taken when the wait began.
     stall: Option<(Pin<Box<Sleep>>, u64)>,
-    /// Messages read since this task last let others go first.
-    batch: u32,
+    passed: Passed,
+    /// When the driver last heard of signals that went straight, in ms since the Unix epoch.
+    alive_at: u64,
     /// What its address may send.
     limit: Option<Box<Limit>>,
-}
-
-enum Step {
-    /// Something came in.
-    Received(Message),
-    /// The driver took the message that was blocked.
-    Unblocked,
-    /// It is over.
-    End(End),
 }
 
 enum End {
@@ -93,13 +90,19 @@ enum End {
     Broken(String),
 }
 
-impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// A session on an open WebSocket. `reading`: whether to read at once, or
     /// only when the outbox says so.
-    pub fn new(conn: ConnId, ws: WebSocketStream<S>, outbox: Arc<Outbox>, edge: Edge, reading: bool) -> Self {
+    pub fn new(
+        conn: ConnId,
+        ws: WebSocketStream<Pipe<S>>,
+        outbox: Arc<Outbox>,
+        edge: Edge,
+        reading: bool,
+    ) -> Self {
         let (blocked, max_stall, stall) = (None, WRITE_STALL, None);
-        let (dirty, batch, limit) = (false, 0, None);
-        Self { conn, ws, outbox, edge, reading, blocked, dirty, max_stall, stall, batch, limit }
+        let (passed, alive_at, limit) = (Passed::default(), 0, None);
+        Self { conn, ws, outbox, edge, reading, blocked, max_stall, stall, passed, alive_at, limit }
     }
 
     /// With another limit than [`WRITE_STALL`].
@@ -122,74 +125,70 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         // TCP ends before the driver hears of it.
         let Self { conn, edge, ws, .. } = self;
         drop(ws);
-        edge.send(EdgeEvent::Closed { conn, reason }).await;
+        // Boxed as well.
+        Box::pin(edge.send(EdgeEvent::Closed { conn, reason })).await;
     }
 
     async fn serve(&mut self) -> ClosedBy {
-        let end = loop {
-            if self.batch >= READ_BATCH {
-                self.batch = 0;
-                tokio::task::yield_now().await;
-            }
-            match poll_fn(|cx| self.poll_step(cx)).await {
-                Step::Received(message) => self.received(message),
-                Step::Unblocked => self.blocked = None,
-                Step::End(end) => break end,
-            }
-        };
+        let end = poll_fn(|cx| self.poll_serve(cx)).await;
         // Boxed, so that it costs nothing before there is an end.
         Box::pin(self.end(end)).await
     }
 
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_serve(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Poll::Ready(end) = self.poll_write(cx) {
-            return Poll::Ready(Step::End(end));
+            return Poll::Ready(end);
         }
-        if let Some(blocked) = &mut self.blocked {
-            let taken = ready!(blocked.as_mut().poll(cx));
-            return Poll::Ready(if taken { Step::Unblocked } else { Step::End(End::Gone) });
+        let read = self.poll_read(cx);
+        if self.passed.messages > 0 {
+            self.edge.counters().passed(std::mem::take(&mut self.passed));
         }
-        if !self.reading {
-            return Poll::Pending;
-        }
-        Poll::Ready(match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
-            Some(Ok(Message::Close(frame))) => Step::End(End::Remote(frame)),
-            Some(Ok(message)) => Step::Received(message),
-            Some(Err(error)) => Step::End(End::Failed(error)),
-            None => Step::End(End::Broken(String::from(LOST))),
-        })
+        read
     }
 
-    /// Takes everything out of the outbox that the socket has room for, then
-    /// flushes once.
+    /// Takes what came in, a batch at a time.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..READ_BATCH {
+            if let Some(blocked) = &mut self.blocked {
+                if !ready!(blocked.as_mut().poll(cx)) {
+                    return Poll::Ready(End::Gone);
+                }
+                self.blocked = None;
+            }
+            if !self.reading {
+                return Poll::Pending;
+            }
+            match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
+                Some(Ok(Message::Close(frame))) => return Poll::Ready(End::Remote(frame)),
+                Some(Ok(message)) => self.received(message),
+                Some(Err(error)) => return Poll::Ready(End::Failed(error)),
+                None => return Poll::Ready(End::Broken(String::from(LOST))),
+            }
+        }
+        // There may be more; others go first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Sends what is in the outbox, as far as the socket takes it.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
-            if let Poll::Ready(close) = self.outbox.poll_abort(cx) {
-                return Poll::Ready(End::Close(close));
-            }
-            match Pin::new(&mut self.ws).poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
-                Poll::Pending => return self.poll_stall(cx),
-            }
-            match self.outbox.poll_next(cx) {
-                Poll::Ready(Next::Read) => self.reading = true,
-                Poll::Ready(Next::Close(close)) => return Poll::Ready(End::Close(close)),
-                Poll::Ready(Next::Send(item)) => {
-                    self.dirty = true;
-                    if let Err(error) = Pin::new(&mut self.ws).start_send(item.into()) {
-                        return Poll::Ready(End::Broken(error.to_string()));
+            if !self.ws.get_ref().is_flushed() {
+                match Pin::new(self.ws.get_mut()).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.stall = None,
+                    Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
+                    Poll::Pending => {
+                        return match self.outbox.poll_abort(cx) {
+                            Poll::Ready(close) => Poll::Ready(End::Close(close)),
+                            Poll::Pending => self.poll_stall(cx),
+                        };
                     }
                 }
-                Poll::Pending if self.dirty => match Pin::new(&mut self.ws).poll_flush(cx) {
-                    Poll::Ready(Ok(())) => self.dirty = false,
-                    Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
-                    Poll::Pending => return self.poll_stall(cx),
-                },
-                Poll::Pending => {
-                    self.stall = None;
-                    return Poll::Pending;
-                }
+            }
+            match ready!(self.outbox.poll_next(cx)) {
+                Next::Read => self.reading = true,
+                Next::Send(frames) => self.ws.get_mut().put(frames),
+                Next::Close(close) => return Poll::Ready(End::Close(close)),
             }
         }
     }
@@ -207,7 +206,6 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
 
     /// Passes a message on.
     fn received(&mut self, message: Message) {
-        self.batch += 1;
         if let Some(limit) = &mut self.limit
             && !limit.takes(&message)
         {
@@ -217,6 +215,9 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         let conn = self.conn;
         match message {
             Message::Text(text) => {
+                if self.hand_over(&text) {
+                    return;
+                }
                 let len = text.len();
                 self.pass(len, move |room| EdgeEvent::Text { conn, text, room });
             }
@@ -230,20 +231,43 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
         }
     }
 
+    /// Gives a signal straight to its target's session, if it may go there;
+    /// answers a ping, if it may.
+    fn hand_over(&mut self, text: &str) -> bool {
+        let now = Clock::unix_ms();
+        let (outbox, sessions) = (&self.outbox, self.edge.sessions());
+        let Some(handed) = outbox.standing.hand_over(text, outbox, sessions, now) else { return false };
+        self.passed.messages += 1;
+        self.passed.bytes_in += text.len() as u64;
+        self.passed.bytes_out += handed.bytes as u64;
+        self.passed.signals += u64::from(handed.signal);
+        // The driver judges by it who is alive. If there is no room it hears of the next one.
+        if u128::from(now.abs_diff(self.alive_at)) >= ALIVE_EVERY.as_millis()
+            && self.edge.try_send(EdgeEvent::Pong { conn: self.conn }).is_ok()
+        {
+            self.alive_at = now;
+        }
+        true
+    }
+
     /// Gives a message to the driver, now or, when it has no room, as soon as it has.
     fn pass(&mut self, len: usize, event: impl FnOnce(Room) -> EdgeEvent + Send + 'static) {
-        let edge = self.edge.clone();
-        if let Some(room) = edge.try_room(len) {
-            match edge.try_send(event(room)) {
+        let turn = Turn::new(&self.outbox);
+        if let Some(room) = self.edge.try_room(len) {
+            match self.edge.try_send(event(room.with_turn(turn))) {
                 Ok(true) => {}
                 Ok(false) => self.blocked = Some(Box::pin(std::future::ready(false))),
-                Err(event) => self.blocked = Some(Box::pin(async move { edge.send(event).await })),
+                Err(event) => {
+                    let edge = self.edge.clone();
+                    self.blocked = Some(Box::pin(async move { edge.send(event).await }));
+                }
             }
             return;
         }
+        let edge = self.edge.clone();
         self.blocked = Some(Box::pin(async move {
             let room = edge.room(len).await;
-            edge.send(event(room)).await
+            edge.send(event(room.with_turn(turn))).await
         }));
     }
 
@@ -260,8 +284,9 @@ impl<S: AsyncRead + AsyncWrite + Written + Unpin + Send> Session<S> {
                 ClosedBy::Local
             }
             End::Remote(frame) => {
-                // Sends the answer that the WebSocket has queued, and waits for the end of TCP.
+                // Puts out the answer that the WebSocket has queued, and sends it.
                 while let Ok(Some(Ok(_))) = timeout_at(deadline, self.ws.next()).await {}
+                let _ = timeout_at(deadline, self.ws.get_mut().flush()).await;
                 let (code, reason) =
                     frame.map_or((1005, String::new()), |f| (f.code.into(), f.reason.as_str().to_owned()));
                 ClosedBy::Remote { code, reason }
@@ -327,14 +352,4 @@ fn frame(code: u16, reason: &str) -> CloseFrame {
     let cut = reason.floor_char_boundary(MAX_REASON);
     let reason = Utf8Bytes::from(reason.get(..cut).unwrap_or_default());
     CloseFrame { code: CloseCode::from(code), reason }
-}
-
-impl From<Item> for Message {
-    fn from(item: Item) -> Self {
-        match item {
-            Item::Text(text) => Self::Text(text.into()),
-            Item::Binary(bytes) => Self::Binary(bytes),
-            Item::Ping => Self::Ping(Bytes::new()),
-        }
-    }
 }

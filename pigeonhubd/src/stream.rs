@@ -1,14 +1,15 @@
-//! Byte streams: one that counts what it could write, so that a session can
-//! tell a slow far end from one that takes nothing at all, and how to end one.
+//! Byte streams: one that reads and writes in large pieces without keeping a
+//! buffer while nothing passes, and how to end one.
 
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::server::TlsStream;
-use tokio_tungstenite::MaybeTlsStream;
+
+use crate::buffers;
 
 /// Bytes thrown away at most while a far end still sends.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
@@ -34,71 +35,127 @@ pub async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), deadline
     let _ = timeout_at(deadline, drained).await;
 }
 
-/// Passes everything on and counts the bytes written.
+/// Bytes that may wait to be written before a writer has to wait itself.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// A stream with buffers that it has only while there is something in them.
+///
+/// What is written waits for a flush, so that many messages leave in one piece,
+/// whoever wrote them: a WebSocket through [`AsyncWrite`], its session
+/// through [`Self::put`].
 #[derive(Debug)]
-pub struct Counted<S> {
+pub struct Pipe<S> {
     inner: S,
+    /// What was read and is not taken yet.
+    incoming: Option<(Box<[u8]>, Range<usize>)>,
+    outgoing: Vec<u8>,
+    /// Bytes of `outgoing` that are written.
+    sent: usize,
     written: u64,
 }
 
-impl<S> Counted<S> {
-    /// Counts from zero.
+impl<S> Pipe<S> {
+    /// Nothing has passed yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, written: 0 }
+        Self { inner, incoming: None, outgoing: Vec::new(), sent: 0, written: 0 }
     }
-}
 
-/// A stream that knows how many bytes it wrote.
-pub trait Written {
-    /// Bytes that the socket took so far.
-    fn written(&self) -> u64;
-}
-
-impl<S> Written for Counted<S> {
-    fn written(&self) -> u64 {
+    /// Bytes that the stream below took so far: by these a session tells a slow
+    /// far end from one that takes nothing at all.
+    pub fn written(&self) -> u64 {
         self.written
     }
-}
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Written for MaybeTlsStream<Counted<S>> {
-    fn written(&self) -> u64 {
-        match self {
-            MaybeTlsStream::Plain(stream) => stream.written(),
-            MaybeTlsStream::Rustls(stream) => stream.get_ref().0.written(),
-            // A kind that this crate has not enabled: never made.
-            _ => 0,
+    /// Whether nothing waits to be written.
+    pub fn is_flushed(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// Puts whole messages behind what waits to be written.
+    pub fn put(&mut self, messages: Vec<u8>) {
+        if self.is_flushed() {
+            buffers::written(std::mem::replace(&mut self.outgoing, messages));
+        } else {
+            self.outgoing.extend_from_slice(&messages);
+            buffers::written(messages);
         }
     }
-}
 
-impl<S> Written for TlsStream<Counted<S>> {
-    fn written(&self) -> u64 {
-        self.get_ref().0.written()
+    fn hand_out(&mut self, into: &mut ReadBuf<'_>) -> bool {
+        let Some((buffer, range)) = &mut self.incoming else { return false };
+        let count = into.remaining().min(range.len());
+        into.put_slice(buffer.get(range.start..range.start + count).unwrap_or_default());
+        range.start += count;
+        if range.start == range.end
+            && let Some((buffer, _)) = self.incoming.take()
+        {
+            buffers::read(buffer);
+        }
+        true
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncWrite + Unpin> Pipe<S> {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.outgoing.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            let count = ready!(Pin::new(&mut self.inner).poll_write(cx, rest))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += count;
+            self.written = self.written.wrapping_add(count as u64);
+        }
+        self.sent = 0;
+        buffers::written(std::mem::take(&mut self.outgoing));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Pipe<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+        if self.hand_out(buf) {
+            return Poll::Ready(Ok(()));
+        }
+        let mut buffer = buffers::reading();
+        let mut piece = ReadBuf::new(&mut buffer);
+        let read = Pin::new(&mut self.inner).poll_read(cx, &mut piece);
+        let count = piece.filled().len();
+        if matches!(read, Poll::Ready(Ok(()))) && count > 0 {
+            self.incoming = Some((buffer, 0..count));
+            self.hand_out(buf);
+        } else {
+            buffers::read(buffer);
+        }
+        read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Pipe<S> {
+    /// Takes all or, while much waits, nothing.
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
-        self.written = self.written.wrapping_add(count as u64);
-        Poll::Ready(Ok(count))
+        if self.outgoing.len() - self.sent > MOST_WAITING {
+            ready!(self.poll_drain(cx))?;
+        }
+        if self.outgoing.capacity() == 0 {
+            self.outgoing = buffers::writing();
+        }
+        self.outgoing.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_flushed() {
+            ready!(self.poll_drain(cx))?;
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }

@@ -41,9 +41,28 @@ pub struct Traffic {
 impl Traffic {
     /// One more message.
     pub fn one(&self, bytes: usize) {
-        self.messages.one();
-        self.bytes.add(bytes as u64);
+        self.several(1, bytes as u64);
     }
+
+    /// So many more messages, and their bytes.
+    pub fn several(&self, messages: u64, bytes: u64) {
+        self.messages.add(messages);
+        self.bytes.add(bytes);
+    }
+}
+
+/// Messages that passed without the driver and are not counted yet: sessions
+/// that each counted every one of them would wait for each other's processors.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passed {
+    /// Messages that came in, each of which led to one that goes out.
+    pub messages: u64,
+    /// Bytes of those that came in.
+    pub bytes_in: u64,
+    /// Bytes of those that go out.
+    pub bytes_out: u64,
+    /// How many of them were signals.
+    pub signals: u64,
 }
 
 /// Connections that did not become WebSockets or were closed again at once, by why.
@@ -95,6 +114,8 @@ pub struct EdgeCounters {
     pub text_in: Traffic,
     /// Text messages to them.
     pub text_out: Traffic,
+    /// Signals that went straight from session to session.
+    pub signals_direct: Count,
     /// Messages of the mesh from other hubs, and stray ones.
     pub binary_in: Traffic,
     /// Messages of the mesh to other hubs.
@@ -115,4 +136,13 @@ pub struct EdgeCounters {
     pub reloads_applied: Count,
     /// Reloads that changed nothing because the new configuration is wrong.
     pub reloads_refused: Count,
+}
+
+impl EdgeCounters {
+    /// Counts what passed without the driver.
+    pub fn passed(&self, passed: Passed) {
+        self.text_in.several(passed.messages, passed.bytes_in);
+        self.text_out.several(passed.messages, passed.bytes_out);
+        self.signals_direct.add(passed.signals);
+    }
 }

@@ -125,15 +125,42 @@ impl FromStr for Spelled {
         }
         let mut id = [0u8; ID_LEN];
         let mut upper = 0u64;
-        for (i, c) in text.chars().enumerate() {
-            let digit = c.to_digit(16).ok_or(ParseIdError)?;
-            let byte = id.get_mut(i / 2).ok_or(ParseIdError)?;
-            *byte = (*byte << 4) | digit as u8;
-            if c.is_ascii_uppercase() {
-                upper |= 1 << i;
-            }
+        let (pairs, _) = text.as_bytes().as_chunks::<2>();
+        for (i, (byte, [high, low])) in id.iter_mut().zip(pairs).enumerate() {
+            *byte = digit(*high)? << 4 | digit(*low)?;
+            upper |= u64::from(high.is_ascii_uppercase()) << (2 * i);
+            upper |= u64::from(low.is_ascii_uppercase()) << (2 * i + 1);
         }
         Ok(Self { id: Id(id), spelling: Spelling(upper) })
+    }
+}
+
+/// The value of one hexadecimal digit.
+fn digit(byte: u8) -> Result<u8, ParseIdError> {
+    match byte {
+        b'0'..=b'9' => Ok(byte - b'0'),
+        b'a'..=b'f' => Ok(byte - b'a' + 10),
+        b'A'..=b'F' => Ok(byte - b'A' + 10),
+        _ => Err(ParseIdError),
+    }
+}
+
+impl Spelled {
+    /// The forty digits, in ASCII.
+    pub fn digits(&self) -> [u8; 2 * ID_LEN] {
+        const SMALL: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0u8; 2 * ID_LEN];
+        let (pairs, _) = text.as_chunks_mut::<2>();
+        for (pair, byte) in pairs.iter_mut().zip(self.id.0) {
+            *pair = [SMALL[usize::from(byte >> 4)], SMALL[usize::from(byte & 15)]];
+        }
+        // Most write small letters alone.
+        let mut capitals = self.spelling.0;
+        while let Some(digit) = text.get_mut(capitals.trailing_zeros() as usize) {
+            digit.make_ascii_uppercase();
+            capitals &= capitals - 1;
+        }
+        text
     }
 }
 
@@ -161,13 +188,7 @@ impl<'de> Deserialize<'de> for Spelled {
 
 impl fmt::Display for Spelled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; 2 * ID_LEN];
-        let digits = self.id.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-        for (i, (out, digit)) in text.iter_mut().zip(digits).enumerate() {
-            let letter = if self.spelling.0 >> i & 1 == 1 { b'A' } else { b'a' };
-            *out = if digit < 10 { b'0' + digit } else { letter + digit - 10 };
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

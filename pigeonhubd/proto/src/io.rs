@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::control::ProbeHop;
+use crate::directory::Place;
 use crate::event::Event;
 use crate::id::Id;
 
@@ -58,7 +59,8 @@ pub enum Input<'a> {
         /// The whole message.
         bytes: &'a [u8],
     },
-    /// A WebSocket pong came in.
+    /// A WebSocket pong came in, or another sign of life that is none of the
+    /// hub's business.
     Pong {
         /// The connection.
         conn: ConnId,
@@ -205,6 +207,12 @@ pub enum Output {
         /// JSON text of an `RTCIceCandidateInit`.
         candidate: String,
     },
+    /// From now on signals to and from this peer, in this network, may go
+    /// straight between its session and others of which the same was said:
+    /// [`crate::direct`] tells which do. Comes after all that goes with it.
+    Direct(Place),
+    /// From now on no longer. Comes before all that goes with it.
+    NotDirect(Place),
     /// A probe is over; see [`crate::hub::Hub::probe`].
     Probed {
         /// Its number.

@@ -9,6 +9,7 @@
 //! | [`id`] | 160-bit ids and the XOR distance between them |
 //! | [`time`] | the caller's clock, as a value |
 //! | [`io`] | what goes into a hub and what comes out |
+//! | [`direct`] | signals that need not go through a hub |
 //! | [`event`] | what a person would want to hear about |
 //! | [`exposition`] | figures for monitoring in another format |
 //! | [`control`] | what `pigeonctl` asks and gets told |
@@ -18,6 +19,7 @@
 
 pub mod config;
 pub mod control;
+pub mod direct;
 pub mod directory;
 pub mod event;
 pub mod exposition;

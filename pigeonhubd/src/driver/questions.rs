@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, LinkInfo, PeerInfo, ProbeHop, Status};
 use pigeonhub_proto::hub::FindError;
+use pigeonhub_proto::hub::counters::SignalOutcome;
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::{ConnId, Input};
 use pigeonhub_proto::time::{Now, Time};
@@ -72,11 +73,14 @@ impl Driver {
 
     /// All figures at this moment.
     fn metrics(&self, now: Now) -> Result<String, Refusal> {
+        let (mut counters, edge) = (self.hub.counters().clone(), Arc::clone(self.connections.counters()));
+        // The same signals, wherever they were passed on.
+        counters.signals.add(SignalOutcome::Local, edge.signals_direct.get());
         let snapshot = Snapshot {
             status: self.hub.status(now),
             gauges: self.hub.gauges(),
-            counters: self.hub.counters().clone(),
-            edge: Arc::clone(self.connections.counters()),
+            counters,
+            edge,
             events: (self.inlets.intake.events.len(), EVENT_QUEUE),
             channel_events: (self.inlets.channel_events.len(), CHANNEL_QUEUE),
             backlog: backlog::bytes(),

@@ -20,7 +20,7 @@ use crate::handshake;
 use crate::listener::Handshake;
 use crate::per_address::{Place, TooMany};
 use crate::session;
-use crate::stream::{Counted, linger};
+use crate::stream::linger;
 
 /// The first byte of TLS: a record of its handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -34,7 +34,7 @@ pub(super) async fn secure(
     tls: Arc<ServerConfig>,
     site: &Site,
     handshake: &Handshake,
-) -> Option<TlsStream<Counted<TcpStream>>> {
+) -> Option<TlsStream<TcpStream>> {
     let refusals = &site.edge.counters().refusals;
     let opened = tokio::select! {
         opened = timeout(HEADER_TIMEOUT, open(tcp, tls)) => opened,
@@ -63,7 +63,7 @@ pub(super) async fn secure(
 }
 
 enum Opened {
-    Tls(Box<TlsStream<Counted<TcpStream>>>),
+    Tls(Box<TlsStream<TcpStream>>),
     Plain(TcpStream),
 }
 
@@ -75,7 +75,7 @@ async fn open(tcp: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Opened> {
     if first != [TLS_HANDSHAKE] {
         return Ok(Opened::Plain(tcp));
     }
-    let stream = TlsAcceptor::from(tls).accept(Counted::new(tcp)).await?;
+    let stream = TlsAcceptor::from(tls).accept(tcp).await?;
     Ok(Opened::Tls(Box::new(stream)))
 }
 

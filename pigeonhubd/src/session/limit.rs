@@ -1,12 +1,11 @@
 //! What the address of a session may send, and what it is told beyond that.
 
-use std::time::{Duration, SystemTime};
-
 use pigeonhub_proto::time::{Now, Time};
 use pigeonhub_proto::wire::client::ClientFrame;
 use pigeonhub_proto::wire::reply::{self, ErrorCode};
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::driver::Clock;
 use crate::outbox::{Item, Outbox};
 use crate::per_address::Place;
 
@@ -60,8 +59,7 @@ impl Limit {
         let frame = ClientFrame::parse(text).ok();
         let target = frame.as_ref().and_then(|frame| frame.target);
         let network = frame.as_ref().filter(|_| target.is_some()).map(|frame| &*frame.network);
-        let epoch: Duration = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let unix_ms = u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX);
-        reply::error(&told, ErrorCode::LimitReached, target, network, Now { mono: Time(0), unix_ms })
+        let now = Now { mono: Time(0), unix_ms: Clock::unix_ms() };
+        reply::error(&told, ErrorCode::LimitReached, target, network, now)
     }
 }

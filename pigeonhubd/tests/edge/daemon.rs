@@ -35,7 +35,7 @@ pub(crate) fn around(folder: &Folder) -> Surroundings {
     Surroundings { home: Some(folder.path().to_owned()), ..paths::surroundings(|_| None) }
 }
 
-fn start(folder: &Folder, toml: &str) -> Daemon {
+pub(crate) fn start(folder: &Folder, toml: &str) -> Daemon {
     Daemon::start(&config(folder, 0, toml), &around(folder)).unwrap()
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn join(address: SocketAddr, digit: &str) -> Client {
     client
 }
 
-async fn hear(client: &mut Client) -> Value {
+pub(crate) async fn hear(client: &mut Client) -> Value {
     match client.next().await {
         Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
         other => panic!("a message was expected, not {other:?}"),

@@ -25,7 +25,7 @@ struct Dial {
 
 fn dial(url: &str) -> Dial {
     let (edge, intake) = Edge::new();
-    let outbox = Arc::new(Outbox::new());
+    let outbox = Arc::new(Outbox::dialled());
     let mut task = JoinSet::new();
     task.spawn(Dialler::new(edge, LIMIT).run(CONN, url.to_owned(), Arc::clone(&outbox)));
     Dial { intake, outbox, _task: task }
@@ -133,7 +133,7 @@ async fn only_so_many_dials_run_at_once() {
     let dialler = Dialler::new(edge, LIMIT);
     let mut dials = JoinSet::new();
     for _ in 0..=MAX_DIALS {
-        dials.spawn(dialler.clone().run(CONN, url.clone(), Arc::new(Outbox::new())));
+        dials.spawn(dialler.clone().run(CONN, url.clone(), Arc::new(Outbox::dialled())));
     }
     let mut silent: Vec<TcpStream> = Vec::new();
     for _ in 0..MAX_DIALS {

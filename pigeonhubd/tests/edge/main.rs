@@ -6,6 +6,7 @@ mod commands;
 mod control;
 mod daemon;
 mod dial;
+mod direct;
 mod door;
 mod ground;
 mod http;

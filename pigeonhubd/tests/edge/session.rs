@@ -11,7 +11,7 @@ use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::outbox::{Item, Outbox};
 use pigeonhubd::panics;
 use pigeonhubd::session::{CLOSE_WAIT, Session, config};
-use pigeonhubd::stream::Counted;
+use pigeonhubd::stream::Pipe;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
@@ -32,8 +32,9 @@ async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> (Ar
     let (edge, intake) = Edge::new();
     let outbox = Arc::new(Outbox::new());
     let config = Some(config(64 * 1024));
-    let ws = WebSocketStream::from_raw_socket(Counted::new(stream), Role::Server, config).await;
-    tokio::spawn(Session::new(CONN, ws, Arc::clone(&outbox), edge, true).with_max_stall(STALL).run());
+    let ws = WebSocketStream::from_raw_socket(Pipe::new(stream), Role::Server, config).await;
+    let session = Session::new(CONN, ws, Arc::clone(&outbox), edge, true).with_max_stall(STALL);
+    tokio::spawn(session.run());
     (outbox, intake)
 }
 

@@ -261,8 +261,11 @@ async fn other_hubs_are_checked_against_tls_ca() {
         let (edge, mut intake) = Edge::new();
         let mut dialler = Dialler::new(edge, LIMIT);
         dialler.set_roots(tls::client(&config).unwrap());
-        let dialling =
-            tokio::spawn(dialler.run(pigeonhub_proto::io::ConnId(2), url.clone(), Arc::new(Outbox::new())));
+        let dialling = tokio::spawn(dialler.run(
+            pigeonhub_proto::io::ConnId(2),
+            url.clone(),
+            Arc::new(Outbox::dialled()),
+        ));
         match intake.events.recv().await.unwrap() {
             EdgeEvent::Dialled { .. } if opens => {}
             EdgeEvent::DialFailed { error, .. } if !opens => assert!(error.starts_with("TLS: "), "{error}"),

@@ -70,6 +70,21 @@ pub struct Entry {
     claims: Vec<Claim>,
     /// The peers it was introduced to. Symmetric; at least one of two is local.
     pub met: Vec<EntryKey>,
+    /// The session that is said to be the peer's; see [`Directory::came`].
+    direct: Option<ConnId>,
+}
+
+/// A session that is a peer's in a network, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The session.
+    pub conn: ConnId,
+    /// The peer.
+    pub peer: Spelled,
+    /// The network's name.
+    pub network: Arc<str>,
+    /// The network's number, which no other network gets.
+    pub number: u64,
 }
 
 impl Entry {
@@ -96,6 +111,7 @@ impl Entry {
 /// A namespace of peers.
 #[derive(Debug, Default)]
 pub struct Network {
+    number: u64,
     /// All peers of the network.
     pub peers: BTreeMap<Id, EntryKey>,
     /// Those connected here or through an older hub.
@@ -138,12 +154,22 @@ pub enum Unclaimed {
 pub struct Directory {
     entries: Slab<Entry>,
     networks: BTreeMap<Arc<str>, Network>,
+    /// Networks that there were so far.
+    numbers: u64,
+    /// Entries that got another home, perhaps a session.
+    moved: Vec<EntryKey>,
+    left: Vec<Place>,
 }
 
 impl Directory {
     /// The network of that name, if it has a peer.
     pub fn network(&self, name: &str) -> Option<&Network> {
         self.networks.get(name)
+    }
+
+    /// The name of a network, as all that know it share it.
+    pub fn name(&self, network: &str) -> Arc<str> {
+        self.networks.get_key_value(network).map_or_else(|| Arc::from(network), |(name, _)| Arc::clone(name))
     }
 
     /// All networks with a peer.
@@ -188,19 +214,21 @@ impl Directory {
 
     /// Takes a claim. One from the same home replaces the one before.
     pub fn claim(&mut self, network: &str, peer: Spelled, claim: Claim) -> Claimed {
-        let name = match self.networks.get_key_value(network) {
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::from(network),
-        };
-        let place = self.networks.entry(Arc::clone(&name)).or_default();
+        let name = self.name(network);
+        let numbers = &mut self.numbers;
+        let place = self.networks.entry(Arc::clone(&name)).or_insert_with(|| {
+            *numbers += 1;
+            Network { number: *numbers, ..Network::default() }
+        });
         let own = !matches!(claim.home, Home::Hub(_));
         let Some(key) = place.peers.get(&peer.id).copied() else {
-            let entry = Entry { peer, network: name, claims: vec![claim], met: Vec::new() };
+            let entry = Entry { peer, network: name, claims: vec![claim], met: Vec::new(), direct: None };
             let key = EntryKey(u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX));
             place.peers.insert(peer.id, key);
             if own {
                 place.own.insert(peer.id, key);
             }
+            self.moved.push(key);
             return Claimed::New(key);
         };
         if own {
@@ -216,13 +244,15 @@ impl Directory {
             entry.peer = peer;
         }
         let after = entry.claim();
-        if (after.home, after.stamp) != (before.home, before.stamp) {
+        let claimed = if (after.home, after.stamp) != (before.home, before.stamp) {
             Claimed::Moved(key, before.home)
         } else if after.shown != before.shown {
             Claimed::Updated(key)
         } else {
             Claimed::Ignored(key)
-        }
+        };
+        self.note_home(key);
+        claimed
     }
 
     /// Takes a claim back.
@@ -240,12 +270,51 @@ impl Directory {
         if !own && let Some(network) = self.networks.get_mut(network) {
             network.own.remove(peer);
         }
+        self.note_home(key);
         if counted && changed { Unclaimed::Moved(key) } else { Unclaimed::Nothing }
+    }
+
+    /// An entry may have another home than before.
+    fn note_home(&mut self, key: EntryKey) {
+        let Some(entry) = self.entries.get_mut(key.0 as usize) else { return };
+        if entry.direct == entry.session() {
+            return;
+        }
+        if let Some(conn) = entry.direct.take() {
+            let (peer, network) = (entry.peer, Arc::clone(&entry.network));
+            let number = self.networks.get(&network).map_or(0, |network| network.number);
+            self.left.push(Place { conn, peer, network, number });
+        }
+        self.moved.push(key);
+    }
+
+    /// Sessions that are not their peers' any more, since the last call.
+    pub fn left(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Sessions that became their peers', since the last call.
+    pub fn came(&mut self) -> Vec<Place> {
+        let moved = std::mem::take(&mut self.moved);
+        let came = moved.into_iter().filter_map(|key| {
+            // Under that number there may be another entry by now, which counts as well.
+            let entry = self.entries.get_mut(key.0 as usize)?;
+            let conn = entry.session().filter(|conn| entry.direct != Some(*conn))?;
+            entry.direct = Some(conn);
+            let (peer, network) = (entry.peer, Arc::clone(&entry.network));
+            let number = self.networks.get(&network)?.number;
+            Some(Place { conn, peer, network, number })
+        });
+        came.collect()
     }
 
     fn remove(&mut self, key: EntryKey) -> Unclaimed {
         let Some(entry) = self.entries.try_remove(key.0 as usize) else { return Unclaimed::Nothing };
         if let Some(network) = self.networks.get_mut(&entry.network) {
+            if let Some(conn) = entry.direct {
+                let (peer, name, number) = (entry.peer, Arc::clone(&entry.network), network.number);
+                self.left.push(Place { conn, peer, network: name, number });
+            }
             network.peers.remove(&entry.peer.id);
             network.own.remove(&entry.peer.id);
             if network.peers.is_empty() {

@@ -92,7 +92,7 @@ impl Hub {
         if calls_itself_hub && self.admits_legacy(conn) {
             return self.adopt_legacy(conn, peer);
         }
-        let network: Arc<str> = Arc::from(&*frame.network);
+        let network = self.directory.name(&frame.network);
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if !session.networks.contains(&network) {
             if session.networks.len() >= MAX_NETWORKS_PER_PEER {
@@ -101,6 +101,8 @@ impl Hub {
                 );
                 return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
             }
+            // Most are in one, and there are many.
+            session.networks.reserve_exact(1);
             session.networks.push(Arc::clone(&network));
         }
         let claim = self.own_claim(&network, peer.id, Home::Session(conn), data.shown.into());

@@ -169,6 +169,19 @@ impl Hub {
             self.tick();
         }
         self.settle();
+        self.note_direct();
+    }
+
+    /// Says which sessions may pass signals on by themselves, and which no
+    /// longer may. The latter before everything else, so that nobody hears a
+    /// peer after it was told that the peer left; the former after everything
+    /// else, so that no signal overtakes one that was held, nor the news of
+    /// its sender.
+    fn note_direct(&mut self) {
+        for place in self.directory.left().into_iter().rev() {
+            self.outputs.push_front(Output::NotDirect(place));
+        }
+        self.outputs.extend(self.directory.came().into_iter().map(Output::Direct));
     }
 
     /// What to do next; `None` when all is done until the next input.

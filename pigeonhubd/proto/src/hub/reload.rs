@@ -36,6 +36,7 @@ impl Hub {
         self.next_tick = self.next_tick.min(now.mono);
         self.mesh_changed_now();
         self.settle();
+        self.note_direct();
     }
 
     /// Old hubs whose address is not listed any more.

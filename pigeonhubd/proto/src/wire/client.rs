@@ -90,16 +90,21 @@ pub enum FrameError {
 #[serde(rename_all = "camelCase", expecting = "an object with a 'type'")]
 struct Raw<'a> {
     #[serde(rename = "type", borrow, default)]
-    kind: Option<Cow<'a, str>>,
+    kind: Option<Text<'a>>,
     #[serde(borrow, default)]
-    network_name: Option<Cow<'a, str>>,
+    network_name: Option<Text<'a>>,
     #[serde(borrow, default)]
-    target_peer_id: Option<Cow<'a, str>>,
+    target_peer_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    from_peer_id: Option<Cow<'a, str>>,
+    from_peer_id: Option<Text<'a>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
+
+/// A string, borrowed unless it has escapes: serde copies an `Option<Cow<str>>` always.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> ClientFrame<'a> {
     /// Parses one message.
@@ -109,9 +114,9 @@ impl<'a> ClientFrame<'a> {
         if text.trim_ascii_start().starts_with('[') {
             return Err(FrameError::WrongShape(String::from("an array where an object belongs")));
         }
-        let kind = ClientKind::from_name(raw.kind.ok_or(FrameError::NoType)?);
+        let kind = ClientKind::from_name(raw.kind.ok_or(FrameError::NoType)?.0);
         let network_named = raw.network_name.is_some();
-        let network = raw.network_name.unwrap_or(Cow::Borrowed(DEFAULT_NETWORK));
+        let network = raw.network_name.map_or(Cow::Borrowed(DEFAULT_NETWORK), |name| name.0);
         if network.is_empty() || network.len() > MAX_NETWORK_NAME {
             return Err(FrameError::BadNetwork(network.len()));
         }
@@ -122,13 +127,13 @@ impl<'a> ClientFrame<'a> {
             data: raw.data,
             target: parse_id(raw.target_peer_id, "targetPeerId")?,
             // "system" is how hubs sign; it is nobody's id.
-            from: parse_id(raw.from_peer_id.filter(|from| from != "system"), "fromPeerId")?,
+            from: parse_id(raw.from_peer_id.filter(|from| from.0 != "system"), "fromPeerId")?,
         })
     }
 }
 
-fn parse_id(text: Option<Cow<'_, str>>, member: &'static str) -> Result<Option<Spelled>, FrameError> {
-    text.map(|text| text.parse().map_err(|_| FrameError::BadId(member))).transpose()
+fn parse_id(text: Option<Text<'_>>, member: &'static str) -> Result<Option<Spelled>, FrameError> {
+    text.map(|text| text.0.parse().map_err(|_| FrameError::BadId(member))).transpose()
 }
 
 fn describe(text: &str, error: &serde_json::Error) -> FrameError {

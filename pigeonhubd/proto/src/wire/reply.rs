@@ -148,14 +148,52 @@ pub fn signal(
     network: &str,
     now: Now,
 ) -> String {
-    Message {
-        data,
-        from: Some(from),
-        target: Some(target),
-        network_name: Some(network),
-        ..Message::new(kind.name(), now)
+    let bytes = SignalText::new(kind, data, from, target, network, now.unix_ms).parts().concat();
+    // Of strings, numbers and JSON: it is UTF-8.
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// The message of [`signal`], not yet put together: `data`, which is nearly
+/// all of it, is copied once, to where it is sent from.
+#[derive(Clone, Debug)]
+pub struct SignalText<'a> {
+    kind: &'static str,
+    data: Option<&'a str>,
+    tail: Vec<u8>,
+}
+
+impl<'a> SignalText<'a> {
+    /// See [`signal`].
+    pub fn new(
+        kind: SignalKind,
+        data: Option<&'a RawValue>,
+        from: Spelled,
+        target: Spelled,
+        network: &str,
+        unix_ms: u64,
+    ) -> Self {
+        let mut tail = Vec::with_capacity(192 + network.len());
+        tail.extend_from_slice(b",\"fromPeerId\":\"");
+        tail.extend_from_slice(&from.digits());
+        tail.extend_from_slice(b"\",\"targetPeerId\":\"");
+        tail.extend_from_slice(&target.digits());
+        tail.extend_from_slice(b"\",\"networkName\":");
+        // Into memory, and of types that JSON has: neither can fail.
+        let _ = serde_json::to_writer(&mut tail, network);
+        tail.extend_from_slice(b",\"timestamp\":");
+        let _ = serde_json::to_writer(&mut tail, &unix_ms);
+        tail.push(b'}');
+        Self { kind: kind.name(), data: data.map(RawValue::get), tail }
     }
-    .write()
+
+    /// The pieces, in order.
+    pub fn parts(&self) -> [&[u8]; 5] {
+        let (name, data) = match self.data {
+            Some(data) => ("\",\"data\":", data),
+            None => ("\"", ""),
+        };
+        [b"{\"type\":\"", self.kind.as_bytes(), name.as_bytes(), data.as_bytes(), &self.tail]
+    }
 }
 
 /// What was wrong with a message of the receiver's. `network` decides whether
@@ -201,6 +239,7 @@ pub fn handshake<D: Serialize>(kind: &str, data: &D, now: Now) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Id;
 
     const NOW: Now = Now { mono: crate::time::Time(0), unix_ms: 5 };
 
@@ -235,6 +274,23 @@ mod tests {
                 r#"{{"type":"error","error":"why","code":"peer-unreachable","targetPeerId":"{id}","networkName":"n","timestamp":5}}"#
             )
         );
+    }
+
+    #[test]
+    fn a_signal_is_written_as_any_json_is() {
+        let data: &RawValue = serde_json::from_str(r#"{"sdp" : "\u00e9\"", "n":1.50}"#).expect("raw");
+        for (kind, data) in [(SignalKind::IceCandidate, Some(data)), (SignalKind::Offer, None)] {
+            let network = "a \"net\\work\" é\n";
+            let expected = Message {
+                data,
+                from: Some(peer()),
+                target: Some(Id([0xab; 20]).into()),
+                network_name: Some(network),
+                ..Message::new(kind.name(), NOW)
+            };
+            let text = signal(kind, data, peer(), Id([0xab; 20]).into(), network, NOW);
+            assert_eq!(text, expected.write());
+        }
     }
 
     #[test]

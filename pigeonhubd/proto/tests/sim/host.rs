@@ -217,6 +217,8 @@ impl World {
             Output::ChannelStart { conn, offer } => self.channel_start(number, conn, offer),
             Output::ChannelAnswer { conn, sdp } => self.channel_answer(number, conn, &sdp),
             Output::ChannelCandidate { conn, candidate } => self.channel_candidate(number, conn, &candidate),
+            // Every message goes through the hub here.
+            Output::Direct(_) | Output::NotDirect(_) => {}
             Output::Event(event) => trace!(self, 1, "hub {number}: {event:?}"),
             Output::Probed { number: probe, hops } => {
                 trace!(self, 1, "hub {number}: probe {probe}: {hops:?}")

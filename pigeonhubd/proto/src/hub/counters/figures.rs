@@ -24,8 +24,13 @@ impl<L> Default for Tally<L> {
 impl<L: Label> Tally<L> {
     /// One more.
     pub fn count(&mut self, of: L) {
+        self.add(of, 1);
+    }
+
+    /// So many more.
+    pub fn add(&mut self, of: L, more: u64) {
         if let Some(count) = self.counts.get_mut(of.index()) {
-            *count += 1;
+            *count += more;
         }
     }
 
