@@ -92,6 +92,7 @@ struct Client {
     out: OwnedWriteHalf,
     crowd: Arc<Crowd>,
     die: bool,
+    dying_below: usize,
     known: HashSet<usize>,
     pinged: Option<Instant>,
     joined: Option<mpsc::Sender<()>>,
@@ -112,8 +113,8 @@ impl Client {
         // Its answer proves that the announce is done.
         frames.extend(socket::text("{\"type\":\"ping\"}"));
         out.write_all(&frames).await?;
-        let (die, known, joined) = (plan.die, HashSet::new(), Some(joined));
-        Ok(Self { incoming, out, crowd, die, known, pinged: None, joined })
+        let (die, dying_below, known) = (plan.die, plan.clients, HashSet::new());
+        Ok(Self { incoming, out, crowd, die, dying_below, known, pinged: None, joined: Some(joined) })
     }
 
     async fn live(mut self, pinging: bool) -> io::Result<()> {
@@ -149,7 +150,8 @@ impl Client {
                         // Full if nobody asks any more.
                         self.joined.take().map(|joined| joined.try_send(()));
                     } else if self.die && name.starts_with(b"peer-discovered") {
-                        if let Some(peer) = peer().filter(|peer| peer % 2 == 1)
+                        // Those beyond only ping.
+                        if let Some(peer) = peer().filter(|peer| peer % 2 == 1 && *peer < self.dying_below)
                             && self.known.insert(peer)
                         {
                             self.crowd.dying_known.fetch_add(1, Relaxed);

@@ -194,6 +194,8 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
         });
     }
     sleep(plan.warm_up).await;
+    // Those before were sent while the way was not known yet.
+    let told = count.told.load(Relaxed);
     let (heard, cpu, begin) = (count.heard.load(Relaxed), cpu::time(&plan.pids), Instant::now());
     sleep(plan.time).await;
     let signals = count.heard.load(Relaxed) - heard;
@@ -216,7 +218,7 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
         "sent": sent,
         "lost": sent.saturating_sub(count.heard.load(Relaxed)),
         "wrong": count.wrong.load(Relaxed),
-        "errors": count.told.load(Relaxed),
+        "errors": count.told.load(Relaxed) - told,
     }))
 }
 
