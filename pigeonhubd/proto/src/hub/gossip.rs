@@ -1,6 +1,7 @@
 //! Records in and out.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Hub;
@@ -18,6 +19,12 @@ use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes};
 
 /// The shortest time between two versions of the own record.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long others' records are gathered before they are passed on, for each
+/// known hub; in a mesh of fewer than [`GATHER_FROM`] not at all.
+const GATHER_PER_HUB: Duration = Duration::from_micros(200);
+const GATHER_FROM: usize = 64;
+/// The longest such time.
+const MAX_GATHER: Duration = Duration::from_millis(200);
 /// Records of that many bytes travel in one frame.
 const BATCH: usize = 256 * 1024;
 /// Heartbeats that tell of other records before the two ends compare.
@@ -31,6 +38,17 @@ pub(super) struct Gossip {
     dirty: bool,
     published_at: Option<Time>,
     pub(super) records: Records,
+    /// Others' records to pass on.
+    waiting: BTreeMap<Id, Waiting>,
+    pass_on_at: Option<Time>,
+}
+
+/// A record to pass on, and the links whose far ends have it.
+#[derive(Debug)]
+struct Waiting {
+    version: RecordVersion,
+    signed: SignedRecord,
+    had_by: Vec<ConnId>,
 }
 
 impl Gossip {
@@ -47,7 +65,15 @@ impl Gossip {
             ready: false,
             draining: false,
         };
-        Self { own, signed: None, dirty: true, published_at: None, records: Records::default() }
+        Self {
+            own,
+            signed: None,
+            dirty: true,
+            published_at: None,
+            records: Records::default(),
+            waiting: BTreeMap::new(),
+            pass_on_at: None,
+        }
     }
 
     /// The own record is not as it was published.
@@ -62,10 +88,11 @@ impl Gossip {
 
 impl Hub {
     pub(super) fn gossip_at(&self) -> Time {
-        match self.gossip.published_at {
+        let publish = match self.gossip.published_at {
             Some(at) if self.gossip.dirty => at + PUBLISH_INTERVAL,
             _ => Time::NEVER,
-        }
+        };
+        publish.min(self.gossip.pass_on_at.unwrap_or(Time::NEVER))
     }
 
     /// The open links, as the own record lists them.
@@ -106,14 +133,32 @@ impl Hub {
         self.gossip.own.version += 1;
         let signed = SignedRecord::sign(&self.gossip.own, &self.settings.namespace, &*self.identity);
         self.gossip.signed = Some(signed.clone());
-        self.flood(&[signed], None);
+        let links: Vec<ConnId> = self.links.iter().map(|(conn, _)| conn).collect();
+        for conn in links {
+            self.send_records(conn, std::slice::from_ref(&signed));
+        }
     }
 
-    fn flood(&mut self, records: &[SignedRecord], except: Option<ConnId>) {
-        let links: Vec<ConnId> =
-            self.links.iter().map(|(conn, _)| conn).filter(|conn| Some(*conn) != except).collect();
+    /// How long to gather what is passed on: the records of a large mesh that
+    /// changes are many, and nobody there looks at each by itself.
+    fn gathering(&self) -> Duration {
+        let hubs = self.gossip.records.len();
+        let each = GATHER_PER_HUB.saturating_mul(u32::try_from(hubs).unwrap_or(u32::MAX));
+        if hubs < GATHER_FROM { Duration::ZERO } else { each.min(MAX_GATHER) }
+    }
+
+    /// Passes on what others' records came in, to each neighbour that may lack them.
+    pub(super) fn pass_records_on(&mut self) {
+        if self.gossip.pass_on_at.is_none_or(|at| at > self.now.mono) {
+            return;
+        }
+        self.gossip.pass_on_at = None;
+        let waiting = std::mem::take(&mut self.gossip.waiting);
+        let links: Vec<ConnId> = self.links.iter().map(|(conn, _)| conn).collect();
         for conn in links {
-            self.send_records(conn, records);
+            let lacked = waiting.values().filter(|waiting| !waiting.had_by.contains(&conn));
+            let records: Vec<SignedRecord> = lacked.map(|waiting| waiting.signed.clone()).collect();
+            self.send_records(conn, &records);
         }
     }
 
@@ -167,41 +212,40 @@ impl Hub {
     }
 
     pub(super) fn got_records(&mut self, conn: ConnId, neighbour: Id, records: &[SignedBytes<'_>]) {
-        let mut news = Vec::new();
         for signed in records {
-            match self.got_record(signed, neighbour) {
-                Ok(Some(signed)) => news.push(signed),
-                Ok(None) => {}
+            match self.got_record(signed, (conn, neighbour)) {
+                Ok(()) => {}
                 Err(reason) => {
                     self.counters.refusals.count(Refusal::Record);
                     self.event(Event::Refused { from: neighbour.to_string(), reason });
                 }
             }
         }
-        if !news.is_empty() {
-            self.flood(&news, Some(conn));
-        }
     }
 
     fn got_record(
         &mut self,
         signed: &SignedBytes<'_>,
-        neighbour: Id,
-    ) -> Result<Option<SignedRecord>, String> {
+        (conn, neighbour): (ConnId, Id),
+    ) -> Result<(), String> {
         let (record, hub) = SignedRecord::read(signed).map_err(|error| error.to_string())?;
         let version = record.version_of(hub);
         if hub == self.id {
             let own = &self.gossip.own;
             if (version.epoch, version.version) <= (own.epoch, own.version) {
-                return Ok(None);
+                return Ok(());
             }
             SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
                 .map_err(|error| error.to_string())?;
             self.outlive(version);
-            return Ok(None);
+            return Ok(());
         }
         if !self.gossip.records.is_news(&version) {
-            return Ok(None);
+            let waiting = self.gossip.waiting.get_mut(&hub).filter(|waiting| waiting.version == version);
+            if let Some(waiting) = waiting.filter(|waiting| !waiting.had_by.contains(&conn)) {
+                waiting.had_by.push(conn);
+            }
+            return Ok(());
         }
         let signed = SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
             .map_err(|error| error.to_string())?;
@@ -215,7 +259,10 @@ impl Hub {
             Stores::Discovered | Stores::Changed => {}
         }
         self.mesh_changed();
-        Ok(Some(signed))
+        self.gossip.waiting.insert(hub, Waiting { version, signed, had_by: vec![conn] });
+        let gathered = self.now.mono + self.gathering();
+        self.gossip.pass_on_at.get_or_insert(gathered);
+        Ok(())
     }
 
     /// The mesh remembers a later record of this hub than it has made: its

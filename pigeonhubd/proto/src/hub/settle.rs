@@ -99,6 +99,7 @@ impl Hub {
             self.flush_presence();
             self.run_streams();
             self.publish_when_due();
+            self.pass_records_on();
             if !self.mesh.urgent {
                 break;
             }

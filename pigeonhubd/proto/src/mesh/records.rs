@@ -82,6 +82,16 @@ impl Records {
         self.stored.get(hub)
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.stored.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.stored.is_empty()
+    }
+
     /// All of them, by id.
     pub fn iter(&self) -> impl Iterator<Item = (&Id, &Stored)> {
         self.stored.iter()
