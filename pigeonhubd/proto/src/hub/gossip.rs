@@ -27,6 +27,11 @@ const GATHER_FROM: usize = 64;
 const MAX_GATHER: Duration = Duration::from_millis(200);
 /// Records of that many bytes travel in one frame.
 const BATCH: usize = 256 * 1024;
+/// After this hub went on above a later record of its own, how long it leaves
+/// the next such record standing: it is from another hub with the same key,
+/// and neither may drive the other on. It doubles, up to the longest.
+const TWIN_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_TWIN_PAUSE: Duration = Duration::from_secs(160);
 /// Heartbeats that tell of other records before the two ends compare.
 const DIFFERING: u32 = 3;
 
@@ -41,6 +46,8 @@ pub(super) struct Gossip {
     /// Others' records to pass on.
     waiting: BTreeMap<Id, Waiting>,
     pass_on_at: Option<Time>,
+    /// When this hub last went on above a later record of its own, and the pause after that.
+    outlived: Option<(Time, Duration)>,
 }
 
 /// A record to pass on, and the links whose far ends have it.
@@ -73,6 +80,7 @@ impl Gossip {
             records: Records::default(),
             waiting: BTreeMap::new(),
             pass_on_at: None,
+            outlived: None,
         }
     }
 
@@ -266,9 +274,19 @@ impl Hub {
     }
 
     /// The mesh remembers a later record of this hub than it has made: its
-    /// clock went back between two runs. It goes on above that one.
+    /// clock went back between two runs. It goes on above that one. If that
+    /// does not end it, another hub runs with the same key.
     fn outlive(&mut self, version: RecordVersion) {
-        let reason = format!("the mesh knows a later run of this hub ({} ms)", version.epoch);
+        let now = self.now.mono;
+        let (pause, reason) = match self.gossip.outlived {
+            Some((at, pause)) if now.since(at) < pause => return,
+            Some((_, pause)) => {
+                let reason = "another hub runs with this hub's key: give each a state_dir of its own";
+                ((pause * 2).min(LONGEST_TWIN_PAUSE), reason.to_owned())
+            }
+            None => (TWIN_PAUSE, format!("the mesh knows a later run of this hub ({} ms)", version.epoch)),
+        };
+        self.gossip.outlived = Some((now, pause));
         self.event(Event::Refused { from: self.id.to_string(), reason });
         self.gossip.own.epoch = version.epoch.saturating_add(1);
         self.gossip.own.version = 0;

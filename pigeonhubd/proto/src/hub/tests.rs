@@ -9,6 +9,7 @@ use crate::control::MeshState;
 use crate::id::Id;
 use crate::io::{ClosedBy, ConnId, Input, Output, Request};
 use crate::mesh::identity::{HubKey, MeshKey};
+use crate::mesh::record::SignedRecord;
 use crate::settings::Settings;
 use crate::time::{Now, Time};
 
@@ -235,4 +236,24 @@ fn an_id_may_be_shortened_until_it_is_ambiguous() {
             && bench.hub.find_id("xyz").is_err()
             && bench.hub.find_id("ff").is_err()
     );
+}
+
+/// Two hubs with one key, as when a machine was copied with its state: each
+/// goes on above the other's record, and must not do so at every turn.
+#[test]
+fn a_twin_does_not_drive_a_hub_on() {
+    let mut bench = Bench::new(Settings::default());
+    let twin = HubKey::from_bytes(&[7; 32]);
+    let mut risen = Vec::new();
+    for second in 0..100 {
+        let mut record = bench.hub.gossip.own.clone();
+        record.epoch += 1;
+        let signed = SignedRecord::sign(&record, &bench.hub.settings.namespace, &twin);
+        bench.hub.got_records(ConnId(2), peer(9), &[signed.as_signed_bytes()]);
+        if bench.hub.gossip.own.epoch > record.epoch {
+            risen.push(second);
+        }
+        bench.wait(Duration::from_secs(1));
+    }
+    assert_eq!(risen, [0, 10, 30, 70], "seconds");
 }
