@@ -7,7 +7,7 @@
 mod refusals;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::value::RawValue;
 
@@ -26,6 +26,8 @@ use crate::wire::reply::{self, ErrorCode};
 const MAX_HELD: usize = 1024;
 /// Bytes of their data, at most.
 const MAX_HELD_BYTES: usize = 4 * 1024 * 1024;
+/// Signals remembered whose senders were told that the target's hub is silent.
+const MAX_GIVEN_UP: usize = 4096;
 
 /// Whom to tell if a signal does not arrive.
 #[derive(Clone, Debug)]
@@ -61,6 +63,9 @@ struct Held {
 pub(super) struct Relay {
     /// With the time when each was sent.
     under_way: BTreeMap<Token, (Sender, Time)>,
+    /// Those whose senders were told before an acknowledgement came, the latest
+    /// of them: a refusal that comes after all is not told again.
+    given_up: BTreeSet<Token>,
     held: VecDeque<Held>,
     held_bytes: usize,
     refusals: refusals::Refusals,
@@ -98,8 +103,9 @@ impl Hub {
             }
             Home::Hub(hub) => {
                 let data = data.map(|data| Cow::Borrowed(data.get()));
-                let signal = MeshSignal { kind, network: network.into(), from, target, stamp, data };
-                self.relay_signal(hub, signal);
+                let number = self.streams.new_token();
+                let network = network.into();
+                self.relay_signal(hub, MeshSignal { number, kind, network, from, target, stamp, data });
             }
         }
     }
@@ -111,7 +117,7 @@ impl Hub {
             network: signal.network.clone().into_owned(),
         };
         let deadline = self.now.mono + self.settings.signal_timeout;
-        let token = self.streams.new_token();
+        let token = signal.number;
         match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {
             Ok(()) => {
                 self.counters.signals.count(SignalOutcome::Relayed);
@@ -197,8 +203,9 @@ impl Hub {
             .map(|claim| claim.home);
         let entry = self.directory.find(network, &signal.target.id);
         let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
-            let (from, target, network) = (signal.from.id, signal.target, network.into());
-            return self.refuse_signal(hub, &HubMessage::Undelivered { from, target, network });
+            let MeshSignal { number, from, target, .. } = *signal;
+            let (from, network) = (from.id, network.into());
+            return self.refuse_signal(hub, &HubMessage::Undelivered { number, from, target, network });
         };
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
         let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
@@ -209,7 +216,10 @@ impl Hub {
         }
     }
 
-    pub(super) fn got_undelivered(&mut self, from: Id, target: Spelled, network: &str) {
+    pub(super) fn got_undelivered(&mut self, number: u64, from: Id, target: Spelled, network: &str) {
+        if self.relay.given_up.remove(&number) {
+            return;
+        }
         let sender = Sender { from, target, network: network.to_owned() };
         self.tell_undelivered(&sender, Undelivered::Left);
     }
@@ -227,6 +237,11 @@ impl Hub {
     pub(super) fn message_lost(&mut self, token: Token) {
         self.relay.refusals.lost(token);
         if let Some((sender, _)) = self.relay.under_way.remove(&token) {
+            // Tokens only grow: the first is the oldest.
+            self.relay.given_up.insert(token);
+            if self.relay.given_up.len() > MAX_GIVEN_UP {
+                self.relay.given_up.pop_first();
+            }
             self.tell_undelivered(&sender, Undelivered::Silent);
         }
     }

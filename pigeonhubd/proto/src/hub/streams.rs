@@ -226,8 +226,8 @@ impl Hub {
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
         match decode(payload) {
             Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
-            Ok(HubMessage::Undelivered { from, target, network }) => {
-                self.got_undelivered(from, target, &network)
+            Ok(HubMessage::Undelivered { number, from, target, network }) => {
+                self.got_undelivered(number, from, target, &network)
             }
             Ok(HubMessage::Subscribe { network, subscription }) => {
                 self.got_subscribe(hub, network.as_deref(), subscription)

@@ -140,6 +140,8 @@ pub enum HubMessage<'a> {
     Signal(MeshSignal<'a>),
     /// The signal could not be handed to its target.
     Undelivered {
+        /// As in the signal.
+        number: u64,
         /// Who had sent it.
         from: Id,
         /// For whom it was, as its sender wrote it.
@@ -191,6 +193,8 @@ pub enum HubMessage<'a> {
 /// A signal on its way to another hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshSignal<'a> {
+    /// Chosen by its sender's hub, another one for each.
+    pub number: u64,
     /// What it is.
     pub kind: SignalKind,
     /// The network of both peers.

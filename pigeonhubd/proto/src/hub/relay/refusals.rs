@@ -128,7 +128,7 @@ mod tests {
             Hub::new(Settings::default(), Arc::new(HubKey::from_bytes(&[7; 32])), key, [1; 32], now);
         let other = know(&mut hub, 1, now);
         let target = Spelled::from(Id([2; 20]));
-        let word = HubMessage::Undelivered { from: Id([1; 20]), target, network: "global".into() };
+        let word = HubMessage::Undelivered { number: 1, from: Id([1; 20]), target, network: "global".into() };
         hub.refuse_signal(other, &word);
         assert_eq!(after(&mut now, &mut hub, Duration::ZERO), 1);
         (hub, other, now)
