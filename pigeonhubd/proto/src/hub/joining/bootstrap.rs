@@ -21,8 +21,11 @@ use crate::time::Time;
 
 /// The pause once a hub has been dialled often in vain.
 const SLOW: Duration = Duration::from_secs(60);
+/// The first pause before a vanished hub is dialled, at most, if the mesh may
+/// be in pieces: signals between them wait no longer than `signal_timeout`.
+const SOON: Duration = Duration::from_secs(1);
 /// Vanished hubs dialled at once.
-const MAX_VANISHED_DIALS: usize = 4;
+const MAX_VANISHED_DIALS: usize = 16;
 
 /// One configured bootstrap.
 #[derive(Debug)]
@@ -195,7 +198,7 @@ impl Hub {
 
     fn dial_vanished(&mut self) {
         let now = self.now.mono;
-        let lost: Vec<(Id, Vec<String>)> = self
+        let mut lost: Vec<(Id, Vec<String>)> = self
             .gossip
             .records
             .unreachable()
@@ -206,12 +209,19 @@ impl Hub {
         self.joining.bootstraps.vanished.retain(|hub, _| lost.iter().any(|(lost, _)| lost == hub));
         let dialling = |hub: &Hub, id| hub.joining.is_dialling(Purpose::Vanished(id));
         let mut under_way = lost.iter().filter(|(hub, _)| dialling(self, *hub)).count();
+        let interval = self.settings.reconnect_interval;
+        // Without one hub the others hang together; without several they may not.
+        let were_here = self.gossip.records.unreachable().filter(|(_, stored)| stored.was_reachable).count();
+        let first = if were_here > 1 { interval.min(SOON) } else { interval };
+        // Those that wait longest go first, or a few dead hubs could keep all the others waiting.
+        let due = |hub: &Id| self.joining.bootstraps.vanished.get(hub).map(|vanished| vanished.at);
+        lost.sort_by_cached_key(|(hub, _)| due(hub));
         for (hub, urls) in lost {
-            let interval = self.settings.reconnect_interval;
             // Spread, so that many hubs do not dial one at the same moment.
-            let pause = interval.mul_f64(self.rng.random_range(0.75..1.25));
-            let vanished =
-                self.joining.bootstraps.vanished.entry(hub).or_insert(Vanished { at: now + pause, tries: 0 });
+            let spread = self.rng.random_range(0.75..1.25);
+            let soon = Vanished { at: now + first.mul_f64(spread), tries: 0 };
+            let vanished = self.joining.bootstraps.vanished.entry(hub).or_insert(soon);
+            let pause = interval.mul_f64(spread);
             if vanished.at > now || under_way >= MAX_VANISHED_DIALS {
                 continue;
             }
