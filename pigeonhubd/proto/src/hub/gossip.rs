@@ -236,14 +236,15 @@ impl Hub {
         signed: &SignedBytes<'_>,
         (conn, neighbour): (ConnId, Id),
     ) -> Result<(), String> {
-        let (record, hub) = SignedRecord::read(signed).map_err(|error| error.to_string())?;
-        let version = record.version_of(hub);
+        let read = || SignedRecord::read(signed).map_err(|error| error.to_string());
+        let version = SignedRecord::version(signed).map_err(|error| error.to_string())?;
+        let hub = version.hub;
         if hub == self.id {
             let own = &self.gossip.own;
             if (version.epoch, version.version) <= (own.epoch, own.version) {
                 return Ok(());
             }
-            SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
+            SignedRecord::verify(signed, &read()?.0, &self.settings.namespace, &*self.identity)
                 .map_err(|error| error.to_string())?;
             self.outlive(version);
             return Ok(());
@@ -255,6 +256,7 @@ impl Hub {
             }
             return Ok(());
         }
+        let (record, _) = read()?;
         let signed = SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
             .map_err(|error| error.to_string())?;
         let stores = self.gossip.records.store(hub, record, signed.clone(), self.now);

@@ -281,6 +281,11 @@ pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnreadableFr
     }
 }
 
+/// Reads the first fields of a frame, whatever follows them.
+pub fn decode_head<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnreadableFrame> {
+    postcard::take_from_bytes(bytes).map(|(head, _)| head).map_err(|_| UnreadableFrame)
+}
+
 /// Byte strings as one block instead of one by one.
 mod bytes_cow {
     use std::borrow::Cow;
