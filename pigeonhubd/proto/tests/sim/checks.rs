@@ -40,7 +40,7 @@ impl World {
     pub(crate) fn count_channel(&mut self, number: usize, open: bool) {
         let now = self.now;
         let host = &mut self.hosts[number];
-        let most = host.settings.max_peers;
+        let most = host.most_links(now);
         if open {
             host.open_channels += 1;
         } else {
@@ -70,16 +70,32 @@ impl World {
                 continue;
             }
             if host.over_since.is_some_and(|since| self.now - since.max(self.changed) > SPARE_TIME) {
-                let (count, most) = (host.open_channels, host.settings.max_peers);
+                let (count, most) = (host.open_channels, host.most_links(self.now));
                 return self.fail(format!(
                     "hub {number} has had more data channels than max_peers for {} s: {count}, not {most}",
                     SPARE_TIME / SEC
                 ));
             }
-            if let Err(fault) = self.audit_presence(number) {
+            if let Err(fault) = self.audit_queues(number).and_then(|()| self.audit_presence(number)) {
                 return self.fail(format!("hub {number} {fault}"));
             }
         }
+    }
+
+    /// Nothing that waits grows beyond what a few clients can have sent lately.
+    fn audit_queues(&self, number: usize) -> Result<(), String> {
+        let Some(hub) = self.hosts[number].hub() else { return Ok(()) };
+        let (gauges, hubs) = (hub.gauges(), self.hosts.len());
+        // Signals live for a little more than ten seconds, and so does all else between hubs.
+        let lately = self.ledger.signals.iter().rev().take_while(|signal| signal.is_young(self.now)).count();
+        let queued = hubs * 200 + lately * (self.clients.len() + hubs);
+        if gauges.held > lately || gauges.under_way > lately || gauges.queued > queued {
+            return Err(format!("has too much waiting, with {lately} signals of late: {gauges:?}"));
+        }
+        if gauges.handshakes > 4 * hubs || gauges.channels > 2 * hubs {
+            return Err(format!("has too many connections under way: {gauges:?}"));
+        }
+        Ok(())
     }
 
     fn audit_presence(&self, number: usize) -> Result<(), String> {
@@ -180,7 +196,10 @@ impl World {
 
     fn hub_at_rest(&self, number: usize, host: &Host, hub: &Hub) -> Result<(), String> {
         let status = hub.status(host.clock(self.now));
-        let most = host.settings.max_peers;
+        let (most, gauges) = (host.settings.max_peers, hub.gauges());
+        if gauges.held + gauges.under_way + gauges.channels > 0 {
+            return Err(format!("hub {number} still has something under way: {gauges:?}"));
+        }
         if status.state != MeshState::Ready || !status.ready || !status.migrated || status.ws_links != 0 {
             return Err(format!("hub {number} is not ready and migrated: {status:?}"));
         }

@@ -8,6 +8,7 @@ use pigeonhub_proto::io::{ClosedBy, ConnId};
 use serde_json::json;
 
 use super::host::authority;
+use super::ledger::{Account, Errors};
 use super::network::{Message, Party, State};
 use super::world::{Event, MS, Micros, SEC, World, trace};
 
@@ -28,6 +29,8 @@ pub(crate) struct Client {
     pub(crate) retired: bool,
     /// When its latest session was over, and for how long hubs may not know that.
     pub(crate) left: Option<(Micros, Micros)>,
+    /// What became of its signals to each target.
+    pub(crate) accounts: BTreeMap<Id, Account>,
     not_before: Micros,
     backoff: Micros,
 }
@@ -48,8 +51,8 @@ pub(crate) struct Session {
     pinged: Option<Micros>,
     /// The latest signal from each sender's session.
     pub(crate) latest: BTreeMap<usize, usize>,
-    /// Errors about each target, and how many of them explain a lost signal.
-    pub(crate) errors: BTreeMap<Id, (u32, u32)>,
+    /// Who could not be reached.
+    pub(crate) errors: BTreeMap<Id, Errors>,
 }
 
 /// How a client leaves.
@@ -64,17 +67,23 @@ enum Leaving {
     Silence,
     /// It opens another connection elsewhere and leaves this one open.
     Beside,
+    /// It closes and opens another connection at once.
+    Move,
 }
 
 impl World {
     pub(crate) fn add_client(&mut self, network: String, home: usize, first: Micros) {
+        let client = self.clients.len();
         let mut name = String::new();
-        for _ in 0..40 {
+        // Ids that begin alike end with the client's number: no two are the same.
+        let end = format!("{client:04x}");
+        for at in 0..40 {
             let digit = char::from_digit(self.rng.below(16) as u32, 16).unwrap_or('0');
+            let alike = if at < 36 { Some('a') } else { end.chars().nth(at - 36) };
+            let digit = alike.filter(|_| self.params.close_ids).unwrap_or(digit);
             name.push(if self.rng.percent(30) { digit.to_ascii_uppercase() } else { digit });
         }
         let id = name.parse().unwrap_or_default();
-        let client = self.clients.len();
         trace!(self, 1, "client {client} is {name} in network {network}");
         self.clients.push(Client {
             name,
@@ -85,6 +94,7 @@ impl World {
             view: BTreeSet::new(),
             retired: false,
             left: None,
+            accounts: BTreeMap::new(),
             not_before: first,
             backoff: SEC,
         });
@@ -133,11 +143,12 @@ impl World {
     }
 
     fn leaving(&mut self) -> Leaving {
-        match self.rng.below(10) {
+        match self.rng.below(12) {
             0..3 => Leaving::Goodbye,
             3..6 => Leaving::Close,
             6..8 => Leaving::Reset,
             8 => Leaving::Silence,
+            9 | 10 => Leaving::Move,
             _ => Leaving::Beside,
         }
     }
@@ -242,7 +253,7 @@ impl World {
         self.end_session(session, unseen);
         match (pipe, how) {
             (None, _) => {}
-            (Some(pipe), Leaving::Goodbye | Leaving::Close) => {
+            (Some(pipe), Leaving::Goodbye | Leaving::Close | Leaving::Move) => {
                 if matches!(how, Leaving::Goodbye) {
                     let network = &self.clients[client].network;
                     let text = json!({"type": "goodbye", "data": {}, "networkName": network, "maxPeers": 3});
@@ -250,6 +261,9 @@ impl World {
                 }
                 if self.pipes[pipe].ends[0].state == State::Open {
                     self.close_end(pipe, 0, 1000, String::from("leaving"));
+                }
+                if matches!(how, Leaving::Move) {
+                    return self.client_dials(client);
                 }
             }
             (Some(pipe), Leaving::Reset | Leaving::Silence) => {

@@ -10,16 +10,24 @@ use super::world::{Event, MS, SEC, World};
 
 const RESET: &str = "reset by peer";
 
-/// Which pairs of hosts cannot reach each other now, each with the cut's own number.
+/// Which pairs of hosts cannot reach each other now, each with the cut's own
+/// number, and the one of the two that alone hears nothing, if it is only one.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts {
-    by_pair: BTreeMap<(usize, usize), u64>,
+    by_pair: BTreeMap<(usize, usize), (u64, Option<usize>)>,
     next: u64,
 }
 
 impl Cuts {
     pub(crate) fn get(&self, a: usize, b: usize) -> Option<u64> {
-        self.by_pair.get(&(a.min(b), a.max(b))).copied()
+        self.by_pair.get(&(a.min(b), a.max(b))).map(|(number, _)| *number)
+    }
+
+    /// Whether nothing that `from` sends reaches `to`.
+    fn silences(&self, from: usize, to: usize) -> bool {
+        self.by_pair
+            .get(&(from.min(to), from.max(to)))
+            .is_some_and(|(_, deaf)| deaf.is_none_or(|deaf| deaf == to))
     }
 
     pub(crate) fn pairs(&self) -> Vec<(usize, usize)> {
@@ -31,6 +39,14 @@ impl World {
     pub(crate) fn is_cut(&self, a: Party, b: Party) -> bool {
         match (a, b) {
             (Party::Host(a), Party::Host(b)) => self.cuts.get(a, b).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether what the one sends is on its way to the other for as long as a cut lasts.
+    pub(crate) fn is_silenced(&self, from: Party, to: Party) -> bool {
+        match (from, to) {
+            (Party::Host(from), Party::Host(to)) => self.cuts.silences(from, to),
             _ => false,
         }
     }
@@ -106,14 +122,15 @@ impl World {
     }
 
     /// Nothing passes between two hosts any more. What is connected breaks after a while.
-    pub(crate) fn cut(&mut self, a: usize, b: usize) {
+    /// With `deaf`, only that one of the two hears nothing.
+    pub(crate) fn cut(&mut self, a: usize, b: usize, deaf: Option<usize>) {
         let pair = (a.min(b), a.max(b));
         if a == b || self.cuts.by_pair.contains_key(&pair) {
             return;
         }
         self.cuts.next += 1;
         let cut = self.cuts.next;
-        self.cuts.by_pair.insert(pair, cut);
+        self.cuts.by_pair.insert(pair, (cut, deaf));
         for pipe in self.between(a, b) {
             for side in 0..2 {
                 let (low, high) = if self.pipes[pipe].channel { (5, 30) } else { (15, 60) };

@@ -99,6 +99,9 @@ impl World {
             };
         };
         let host = &self.hosts[target];
+        if host.unreached && party.host().is_some() {
+            return self.at(begun + TIME_OUT, Event::DialArrive { dial });
+        }
         if self.is_cut(party, Party::Host(target)) || host.stopped || (!host.up && host.silent) {
             return self.at(self.now + 500 * MS, Event::DialArrive { dial });
         }

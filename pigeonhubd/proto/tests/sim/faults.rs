@@ -15,16 +15,22 @@ pub(crate) enum Action {
     Kill(usize),
     /// The machine loses its power.
     PowerOff(usize),
-    /// The operator asks it to leave.
-    Drain(usize),
+    /// The operator asks it to leave, its clients within so long.
+    Drain(usize, Micros),
+    /// The operator changes his mind.
+    Undrain(usize),
     /// By now it must have drained, if it is still in this life.
     Drained(usize, u32),
     Cut(usize, usize),
+    /// The second hears nothing from the first.
+    CutOneWay(usize, usize),
     Heal(usize, usize),
     /// All those marked are cut off from all others.
     Part(Vec<bool>),
     Pause(usize),
     Resume(usize),
+    /// The operator gives it other settings.
+    Reload(usize),
     /// The wall clock jumps by so many milliseconds.
     ClockStep(usize, i64),
     /// So many messages in a thousand are lost on their way and sent again below.
@@ -50,15 +56,22 @@ impl World {
                 }
                 self.kill(host, matches!(action, Action::PowerOff(_)));
             }
-            Action::Drain(host) => self.drain(host),
+            Action::Drain(host, over) => self.drain(host, over),
+            Action::Undrain(host) => self.undrain(host),
+            Action::Reload(host) => self.reload(host),
             Action::Drained(host, life) => {
-                if self.hosts[host].up && self.hosts[host].life == life {
+                let here = &self.hosts[host];
+                if here.up && here.life == life && here.draining {
                     self.fail(format!("hub {host} has not drained in {} s", DRAIN / SEC));
                 }
             }
             Action::Cut(a, b) => {
                 self.disturbed();
-                self.cut(a, b);
+                self.cut(a, b, None);
+            }
+            Action::CutOneWay(from, to) => {
+                self.disturbed();
+                self.cut(from, to, Some(to));
             }
             Action::Heal(a, b) if self.cuts.get(a, b).is_some() => {
                 self.disturbed();
@@ -70,7 +83,7 @@ impl World {
                 for a in 0..marked.len() {
                     for b in 0..a {
                         if marked[a] != marked[b] {
-                            self.cut(a, b);
+                            self.cut(a, b, None);
                         }
                     }
                 }
@@ -113,27 +126,72 @@ impl World {
     /// lives: those that remember it may have restarted too, and nobody looks
     /// for a hub that left on purpose.
     fn mend_bootstraps(&mut self, host: usize) {
-        let lives = |number: &usize| !self.hosts[*number].abandoned && !self.hosts[*number].intruder;
+        let lives = |number: &usize| {
+            let host = &self.hosts[*number];
+            !host.abandoned && !host.intruder && !host.unreached
+        };
         let known = |url: &String| self.by_address.get(url.trim_start_matches("ws://"));
         if self.hosts[host].intruder
             || self.hosts[host].settings.bootstrap_hubs.iter().filter_map(known).any(&lives)
         {
             return;
         }
-        let other = (0..self.hosts.len()).filter(lives).find(|other| *other != host);
+        // The one that is in the mesh for longest: another that has just come back may be as lost.
+        let in_mesh = |other: &usize| *other != host && self.hosts[*other].up && !self.hosts[*other].draining;
+        let others = (0..self.hosts.len()).filter(lives).filter(in_mesh);
+        let other = others.min_by_key(|other| self.hosts[*other].started);
         if let Some(other) = other {
             self.hosts[host].settings.bootstrap_hubs.push(format!("ws://{}", authority(other)));
         }
     }
 
-    fn drain(&mut self, host: usize) {
+    fn drain(&mut self, host: usize, over: Micros) {
         if !self.hosts[host].up || self.hosts[host].stopped || self.hosts[host].draining {
             return;
         }
+        self.changed = self.now;
         self.hosts[host].draining = true;
         let life = self.hosts[host].life;
         self.after(DRAIN, Action::Drained(host, life));
-        self.feed(host, Input::Drain { over: std::time::Duration::ZERO });
+        self.feed(host, Input::Drain { over: Duration::from_micros(over) });
+    }
+
+    fn undrain(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].stopped || !self.hosts[host].draining {
+            return;
+        }
+        self.changed = self.now;
+        self.hosts[host].draining = false;
+        self.feed(host, Input::Undrain);
+    }
+
+    /// Other numbers of links, another delay; now and then another bootstrap.
+    fn reload(&mut self, host: usize) {
+        if !self.hosts[host].up || self.hosts[host].stopped || self.hosts[host].draining {
+            return;
+        }
+        let max_peers = self.rng.range(2, 7) as usize;
+        let min_peers = self.rng.range(1, 3).min(max_peers as u64) as usize;
+        let delay = Duration::from_millis(self.rng.range(500, 15_000));
+        let other = self.rng.index(self.params.hubs);
+        let swap = self.rng.percent(30) && other != host && !self.hosts[other].abandoned;
+        let now = self.now;
+        let here = &mut self.hosts[host];
+        let before = here.most_links(now);
+        here.lowered = (max_peers < before).then_some((now, before));
+        here.over_since = None;
+        here.settings.max_peers = max_peers;
+        here.settings.min_peers = min_peers;
+        here.settings.migration_delay = delay;
+        if swap && !self.hosts[other].unreached {
+            self.hosts[host].settings.bootstrap_hubs = vec![format!("ws://{}", authority(other))];
+        }
+        trace!(
+            self,
+            1, "hub {host} reloads: max_peers {max_peers}, min_peers {min_peers}, another bootstrap: {swap}"
+        );
+        self.changed = now;
+        self.reconfigure(host);
     }
 
     /// Whether every hub that lives can reach every other.

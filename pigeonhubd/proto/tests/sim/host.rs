@@ -55,6 +55,10 @@ pub(crate) struct Host {
     pub(crate) resumed: Option<Micros>,
     /// Nobody will start it again.
     pub(crate) abandoned: bool,
+    /// Behind an address translation: it dials, and nobody can dial it.
+    pub(crate) unreached: bool,
+    /// When `max_peers` was lowered, and what it was before.
+    pub(crate) lowered: Option<(Micros, usize)>,
     /// The monotonic clock's reading when the world began.
     pub(crate) origin: u64,
     /// How far the wall clock is wrong.
@@ -90,6 +94,8 @@ impl Host {
             died: 0,
             resumed: None,
             abandoned: false,
+            unreached: false,
+            lowered: None,
             origin,
             skew_ms: 0,
             open_channels: 0,
@@ -103,6 +109,12 @@ impl Host {
     pub(crate) fn clock(&self, now: Micros) -> Now {
         let unix = EPOCH_MS + (now / MS) as i64 + self.skew_ms;
         Now { mono: Time(self.origin + now), unix_ms: unix.max(0) as u64 }
+    }
+
+    /// `max_peers`; for a while after it was lowered, what it was before.
+    pub(crate) fn most_links(&self, now: Micros) -> usize {
+        let before = self.lowered.filter(|(at, _)| now - at < 20 * SEC).map_or(0, |(_, before)| before);
+        self.settings.max_peers.max(before)
     }
 
     /// The hub, for the checks.
@@ -152,6 +164,16 @@ impl World {
         let (id, life) = (host.id, host.life);
         trace!(self, 1, "hub {number} starts, life {life}, id {}", id.short());
         self.reset_orphans(number);
+        self.drain_outputs(number);
+        self.rewake(number);
+    }
+
+    /// Gives a hub its settings anew.
+    pub(crate) fn reconfigure(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
+        let now = host.clock(self.now);
+        let Some(machine) = &mut host.machine else { return };
+        machine.reconfigure(host.settings.clone(), now);
         self.drain_outputs(number);
         self.rewake(number);
     }

@@ -19,6 +19,7 @@ mod identity;
 mod ledger;
 mod network;
 mod params;
+mod plan;
 mod rng;
 mod scenario;
 mod selftest;
@@ -35,6 +36,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (5, "fast changes of the topology left far more data channels open than max_peers"),
     (7, "peers stayed known whose hub had restarted and left their network"),
     (8, "peers stayed known whose hub went out of reach after its stream was given up"),
+    (21, "a sender was told of a signal a second time, by a refusal that came after it was given up"),
     (27, "a channel hung until its time-out after a stream between its hubs started anew"),
     (602, "the same, when only one of the two ends knew"),
     (646, "clients of a large network were not told that a peer left which had moved before"),

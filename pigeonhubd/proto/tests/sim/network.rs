@@ -120,6 +120,9 @@ impl World {
                 return;
             }
         }
+        if let (Message::Text(text), Party::Client(session)) = (&message, here.ends[1 - side].party) {
+            self.handed(session, text);
+        }
         self.push(pipe, 1 - side, message);
     }
 
@@ -142,7 +145,8 @@ impl World {
     fn blocked(&self, pipe: usize, side: usize) -> bool {
         let here = &self.pipes[pipe];
         let end = &here.ends[side];
-        end.state == State::Pending || !end.reading || self.is_cut(here.ends[0].party, here.ends[1].party)
+        let from = here.ends[1 - side].party;
+        end.state == State::Pending || !end.reading || self.is_silenced(from, end.party)
     }
 
     pub(crate) fn arrive(&mut self, pipe: usize, side: usize) {

@@ -18,6 +18,8 @@ pub(crate) enum Bootstrap {
     Two,
     /// A dead address first, then the first hub.
     DeadFirst,
+    /// One of two that do not know of each other; the last hub dials both.
+    Halves,
 }
 
 /// When the hubs start.
@@ -39,18 +41,28 @@ pub(crate) enum Fault {
     PowerLoss,
     Drains,
     CutLinks,
+    /// What one of two hubs sends does not reach the other.
+    OneWay,
     Halves,
     LongHalves,
     Isolated,
     Pauses,
+    /// Hubs that stand still for a moment again and again.
+    Stutter,
     Loss,
     ClockSteps,
     AllRestart,
     Rolling,
+    /// Up to most hubs at one moment; they come back.
+    Many,
+    /// Killed and started again at once, a few times.
+    CrashLoop,
+    /// Other settings while clients and links stay.
+    Reloads,
     Mixed,
 }
 
-const FAULTS: [Fault; 16] = [
+const FAULTS: [Fault; 21] = [
     Fault::Crashes,
     Fault::Crashes,
     Fault::Crashes,
@@ -58,14 +70,19 @@ const FAULTS: [Fault; 16] = [
     Fault::Drains,
     Fault::Drains,
     Fault::CutLinks,
+    Fault::OneWay,
     Fault::Halves,
     Fault::LongHalves,
     Fault::Isolated,
     Fault::Pauses,
+    Fault::Stutter,
     Fault::Loss,
     Fault::ClockSteps,
     Fault::AllRestart,
     Fault::Rolling,
+    Fault::Many,
+    Fault::CrashLoop,
+    Fault::Reloads,
     Fault::Mixed,
 ];
 
@@ -101,6 +118,10 @@ pub(crate) struct Params {
     pub(crate) clock_back: bool,
     /// Hubs in a hundred that no UDP reaches.
     pub(crate) udp_blocked: u64,
+    /// Hubs in a hundred that nobody can dial.
+    pub(crate) unreached: u64,
+    /// The hubs' ids begin alike, and so do the clients', for longer.
+    pub(crate) close_ids: bool,
     /// A hub with a wrong key, or of another namespace, tries to join.
     pub(crate) wrong_key: bool,
     pub(crate) wrong_namespace: bool,
@@ -129,6 +150,8 @@ impl Params {
             skew_ms: 0,
             clock_back: false,
             udp_blocked: 0,
+            unreached: 0,
+            close_ids: false,
             wrong_key: false,
             wrong_namespace: false,
         }
@@ -155,12 +178,13 @@ impl Params {
             4..7 => Joining::Apart(rng.range(100 * MS, 3 * SEC)),
             _ => Joining::Scattered(rng.range(SEC, 30 * SEC)),
         };
-        params.bootstrap = match rng.below(12) {
+        params.bootstrap = match rng.below(13) {
             0..3 => Bootstrap::Star,
             3 | 4 => Bootstrap::Chain,
             5..8 => Bootstrap::Earlier,
             8 | 9 => Bootstrap::AnyTree,
             10 => Bootstrap::Two,
+            11 if hubs > 3 => Bootstrap::Halves,
             _ => Bootstrap::DeadFirst,
         };
         params.latency = match rng.below(10) {
@@ -213,6 +237,8 @@ impl Params {
             1 | 2 => 25,
             _ => 0,
         };
+        self.unreached = if rng.percent(10) { rng.range(20, 60) } else { 0 };
+        self.close_ids = rng.percent(8);
         self.wrong_key = rng.percent(6);
         self.wrong_namespace = rng.percent(6);
     }

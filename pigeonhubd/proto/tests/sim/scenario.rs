@@ -1,5 +1,6 @@
 //! From a seed to a verdict: build the world, let it form, break it, let it heal.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pigeonhub_proto::hub::Hub;
@@ -11,7 +12,7 @@ use super::faults::Action;
 use super::host::{Host, address, authority};
 use super::identity::identity;
 use super::params::{Bootstrap, Fault, Joining, Params};
-use super::world::{Event, Machine, Micros, SEC, World, trace};
+use super::world::{Event, Machine, Micros, SEC, SimHub, World, trace};
 
 /// The mesh has to be at rest within this after the last fault.
 const SETTLE: Micros = 120 * SEC;
@@ -24,8 +25,12 @@ pub(crate) fn build(seed: u64, params: Params) -> World {
     let mut world = World::new(seed, params);
     let hubs = world.params.hubs;
     let bootstraps = world.bootstraps();
+    let named: BTreeSet<String> = bootstraps.iter().flatten().cloned().collect();
     for (number, bootstrap) in bootstraps.into_iter().enumerate() {
         world.add_hub(number, bootstrap, b"a secret that the hubs share", "pigeonhub-mesh");
+        // Somebody has to be reached by those that nobody can reach.
+        let unreached = number > 0 && !named.contains(&authority(number));
+        world.hosts[number].unreached = unreached && world.rng.percent(world.params.unreached);
     }
     if world.params.wrong_key {
         world.add_hub(hubs, vec![authority(0)], b"a secret of somebody else", "pigeonhub-mesh");
@@ -61,6 +66,9 @@ impl World {
                     continue;
                 }
                 Bootstrap::AnyTree => vec![authority(earlier)],
+                Bootstrap::Halves if i + 1 == order.len() => vec![authority(first), authority(order[1])],
+                Bootstrap::Halves if i == 1 => continue,
+                Bootstrap::Halves => vec![authority(order[i % 2])],
                 Bootstrap::Two if earlier == order[i - 1] => vec![authority(earlier)],
                 Bootstrap::Two => vec![authority(earlier), authority(order[i - 1])],
                 Bootstrap::DeadFirst => {
@@ -74,7 +82,13 @@ impl World {
     }
 
     fn add_hub(&mut self, number: usize, bootstraps: Vec<String>, secret: &[u8], namespace: &str) {
-        let identity = identity(self.rng.next(), self.params.real_keys);
+        let seeds = std::iter::repeat_with(|| self.rng.next());
+        // Ids that begin alike: adversarially close ones, as far as that costs nothing.
+        let alike = self.params.close_ids;
+        let identity = seeds
+            .map(|seed| identity(seed, self.params.real_keys))
+            .find(|identity| !alike || hub_id(&identity.public_key()).0[0] == 7)
+            .expect("there is no end of seeds");
         let (low, high) = self.params.max_peers;
         let max_peers = self.rng.range(low, high);
         let settings = Settings {
@@ -94,7 +108,8 @@ impl World {
         let id = hub_id(&identity.public_key());
         let key = MeshKey::new(secret).expect("the secrets above are long enough");
         let factory = Box::new(move |settings, seed, now| {
-            Box::new(Hub::new(settings, identity.clone(), key.clone(), seed, now)) as Box<dyn Machine>
+            let hub = Hub::new(settings, identity.clone(), key.clone(), seed, now);
+            Box::new(SimHub { hub, key: key.clone() }) as Box<dyn Machine>
         });
         let origin = self.rng.below(1 << 40);
         let mut host = Host::new(number, id, settings, factory, origin);
@@ -188,112 +203,6 @@ impl World {
         self.heal_all();
         self.run_for(5 * SEC);
         self.settle();
-    }
-
-    fn some_hubs(&mut self, most: usize) -> Vec<usize> {
-        let mut hubs: Vec<usize> = self.members().map(|(number, _)| number).collect();
-        self.rng.shuffle(&mut hubs);
-        hubs.truncate(1 + self.rng.index(most.max(1)));
-        hubs
-    }
-
-    /// Plans a fault's acts from now on; returns how long they last.
-    fn plan(&mut self, fault: Fault) -> Micros {
-        let hubs = self.params.hubs;
-        let span = 30 * SEC;
-        match fault {
-            Fault::Crashes | Fault::PowerLoss | Fault::Drains => {
-                for host in self.some_hubs(hubs / 3) {
-                    let at = self.rng.below(span);
-                    let action = match fault {
-                        Fault::Crashes => Action::Kill(host),
-                        Fault::PowerLoss => Action::PowerOff(host),
-                        _ => Action::Drain(host),
-                    };
-                    self.after(at, action);
-                    let back = at + self.rng.range(200_000, span);
-                    if self.rng.percent(20) && self.members().count() > 3 {
-                        self.hosts[host].abandoned = true;
-                    } else {
-                        self.after(back, Action::Start(host));
-                    }
-                }
-                return 2 * span;
-            }
-            Fault::FewCrashes => {
-                for host in self.some_hubs(hubs).into_iter().take(10) {
-                    self.hosts[host].abandoned = true;
-                    self.after(SEC, Action::Kill(host));
-                }
-                return 5 * SEC;
-            }
-            Fault::CutLinks => {
-                for a in self.some_hubs(4) {
-                    for b in self.some_hubs(2) {
-                        let at = self.rng.below(span);
-                        self.after(at, Action::Cut(a, b));
-                        let back = at + self.rng.range(SEC, span - SEC);
-                        self.after(back, Action::Heal(a, b));
-                    }
-                }
-                return 2 * span;
-            }
-            Fault::Halves | Fault::LongHalves => {
-                let marked = (0..self.hosts.len()).map(|_| self.rng.percent(50)).collect();
-                self.after(SEC, Action::Part(marked));
-                if fault == Fault::LongHalves {
-                    self.after(40 * SEC, Action::Chatter(false));
-                    self.after(590 * SEC, Action::Chatter(true));
-                    return 601 * SEC;
-                }
-                return self.rng.range(3 * SEC, 90 * SEC);
-            }
-            Fault::Isolated => {
-                let mut marked = vec![false; self.hosts.len()];
-                for host in self.some_hubs(1) {
-                    marked[host] = true;
-                }
-                self.after(SEC, Action::Part(marked));
-                return self.rng.range(3 * SEC, 120 * SEC);
-            }
-            Fault::Pauses => {
-                for host in self.some_hubs(hubs / 3) {
-                    let at = self.rng.below(span);
-                    self.after(at, Action::Pause(host));
-                    let back = at + self.rng.range(SEC, 20 * SEC);
-                    self.after(back, Action::Resume(host));
-                }
-            }
-            Fault::Loss => {
-                let per_mille = self.rng.range(10, 150);
-                self.after(0, Action::Loss(per_mille));
-            }
-            Fault::ClockSteps => {
-                for host in self.some_hubs(hubs) {
-                    let at = self.rng.below(span);
-                    let by = self.rng.range(0, 7_200_000) as i64 - 3_600_000;
-                    self.after(at, Action::ClockStep(host, by));
-                }
-            }
-            Fault::AllRestart | Fault::Rolling => {
-                for host in 0..hubs {
-                    let at = if fault == Fault::Rolling { host as Micros * 2 * SEC } else { 0 };
-                    self.after(at, Action::Kill(host));
-                    let back = at + self.rng.range(SEC, 5 * SEC);
-                    self.after(back, Action::Start(host));
-                }
-                return span + hubs as Micros * 2 * SEC;
-            }
-            Fault::Mixed => {
-                for fault in [Fault::Crashes, Fault::CutLinks, Fault::Pauses, Fault::Loss, Fault::Drains] {
-                    if self.rng.percent(60) {
-                        self.plan(fault);
-                    }
-                }
-                return 2 * span;
-            }
-        }
-        span + 20 * SEC
     }
 
     /// The state of every hub, for whoever reads a failure.

@@ -55,6 +55,7 @@ impl Machine for StandIn {
     fn is_drained(&self) -> bool {
         false
     }
+    fn reconfigure(&mut self, _: Settings, _: Now) {}
     fn hub(&self) -> Option<&Hub> {
         None
     }
@@ -182,7 +183,7 @@ fn refused_and_unanswered_dials_fail() {
     stage.world.run_for(SEC);
     assert!(stage.heard(0)[0].contains("refused"), "{:?}", stage.heard(0));
     let mut stage = Stage::new(2);
-    stage.world.cut(0, 1);
+    stage.world.cut(0, 1, None);
     stage.dial(1);
     stage.world.run_for(9 * SEC);
     assert!(stage.heard(0).is_empty());
@@ -193,7 +194,7 @@ fn refused_and_unanswered_dials_fail() {
 #[test]
 fn a_short_cut_delays_and_a_long_one_breaks() {
     let mut stage = Stage::dialled(2);
-    stage.world.cut(0, 1);
+    stage.world.cut(0, 1, None);
     stage.binary(0, A, "a");
     stage.binary(0, A, "b");
     stage.world.run_for(10 * SEC);
@@ -202,7 +203,7 @@ fn a_short_cut_delays_and_a_long_one_breaks() {
     stage.binary(0, A, "c");
     stage.world.run_for(5 * SEC);
     assert_eq!(stage.heard(1), ["Binary a", "Binary b", "Binary c"]);
-    stage.world.cut(0, 1);
+    stage.world.cut(0, 1, None);
     stage.world.run_for(61 * SEC);
     for host in [0, 1] {
         assert!(stage.heard(host).last().unwrap().contains("Broken"), "{:?}", stage.heard(host));

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::io::{Input, Output};
+use pigeonhub_proto::mesh::identity::MeshKey;
+use pigeonhub_proto::settings::Settings;
 use pigeonhub_proto::time::{Now, Time};
 
 use super::channel::ChannelEnd;
@@ -23,31 +25,41 @@ pub(crate) type Micros = u64;
 pub(crate) const MS: Micros = 1_000;
 pub(crate) const SEC: Micros = 1_000_000;
 
+/// A hub, and the mesh key that its operator gives it.
+pub(crate) struct SimHub {
+    pub(crate) hub: Hub,
+    pub(crate) key: MeshKey,
+}
+
 /// What the world drives: a hub, or in the tests of the simulator itself a stand-in.
 pub(crate) trait Machine {
     fn handle(&mut self, input: Input<'_>, now: Now);
     fn poll_output(&mut self) -> Option<Output>;
     fn poll_timeout(&self) -> Time;
     fn is_drained(&self) -> bool;
+    fn reconfigure(&mut self, settings: Settings, now: Now);
     /// The hub behind it, for the checks.
     fn hub(&self) -> Option<&Hub>;
 }
 
-impl Machine for Hub {
+impl Machine for SimHub {
     fn handle(&mut self, input: Input<'_>, now: Now) {
-        Hub::handle(self, input, now);
+        self.hub.handle(input, now);
     }
     fn poll_output(&mut self) -> Option<Output> {
-        Hub::poll_output(self)
+        self.hub.poll_output()
     }
     fn poll_timeout(&self) -> Time {
-        Hub::poll_timeout(self)
+        self.hub.poll_timeout()
     }
     fn is_drained(&self) -> bool {
-        Hub::is_drained(self)
+        self.hub.is_drained()
+    }
+    fn reconfigure(&mut self, settings: Settings, now: Now) {
+        self.hub.reconfigure(settings, self.key.clone(), now);
     }
     fn hub(&self) -> Option<&Hub> {
-        Some(self)
+        Some(&self.hub)
     }
 }
 
