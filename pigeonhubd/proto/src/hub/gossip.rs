@@ -97,10 +97,16 @@ impl Gossip {
 impl Hub {
     pub(super) fn gossip_at(&self) -> Time {
         let publish = match self.gossip.published_at {
-            Some(at) if self.gossip.dirty => at + PUBLISH_INTERVAL,
+            Some(at) if self.gossip.dirty => at + self.publish_pause(),
             _ => Time::NEVER,
         };
         publish.min(self.gossip.pass_on_at.unwrap_or(Time::NEVER))
+    }
+
+    /// Where others look at the mesh now and then only, there is no use in a
+    /// version for each change of a burst.
+    fn publish_pause(&self) -> Duration {
+        PUBLISH_INTERVAL.max(self.settle_pause() / 2)
     }
 
     /// The open links, as the own record lists them.
@@ -128,7 +134,7 @@ impl Hub {
     }
 
     pub(super) fn publish_when_due(&mut self) {
-        let due = self.gossip.published_at.is_none_or(|at| self.now.mono >= at + PUBLISH_INTERVAL);
+        let due = self.gossip.published_at.is_none_or(|at| self.now.mono >= at + self.publish_pause());
         if self.gossip.dirty && due {
             self.publish();
         }

@@ -76,7 +76,7 @@ impl Hub {
         if self.mesh.dirty { self.mesh.settled_at + self.settle_pause() } else { Time::NEVER }
     }
 
-    fn settle_pause(&self) -> Duration {
+    pub(super) fn settle_pause(&self) -> Duration {
         let hubs = u32::try_from(self.mesh.members.len()).unwrap_or(u32::MAX);
         let each = SETTLE_PER_HUB.saturating_mul(hubs.max(LARGE)) / LARGE;
         (SETTLE + each.saturating_mul(hubs)).min(MAX_SETTLE)
