@@ -71,7 +71,7 @@ fn messages() -> Vec<Vec<u8>> {
     let gone = PresenceChange::Gone { peer: id(0xb2), network: "n".into() };
     let channel = |step| HubMessage::Channel { attempt: 7, step };
     let all = [
-        HubMessage::Subscribe { network: Some("n".into()), subscription: 1 },
+        HubMessage::Subscribe { network: Some("n".into()), subscription: 1, anew: false },
         HubMessage::Presence {
             network: Some("n".into()),
             subscription: 1,

@@ -129,6 +129,14 @@ impl Hub {
         self.send_text(conn, text);
     }
 
+    /// Tells those here that a peer has met of it once more.
+    pub(super) fn tell_met_of(&mut self, key: EntryKey) {
+        let met = self.directory.get(key).map(|entry| entry.met.clone()).unwrap_or_default();
+        for other in met {
+            self.tell_of(other, key);
+        }
+    }
+
     /// Another hub chose pairs of its peer and peers here.
     pub(super) fn introduced(&mut self, network: &str, peer: Id, to: &[Id]) {
         let Some(key) = self.directory.key(network, &peer) else { return };

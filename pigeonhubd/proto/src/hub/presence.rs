@@ -60,6 +60,8 @@ pub(super) struct Presence {
     /// Views that ended with their stream, and when: their peers stay for the
     /// grace, then only if another view tells of them.
     lapsed: BTreeMap<(Id, Topic), Time>,
+    /// Those whose peers were given up meanwhile: the hub itself may know nothing of that.
+    given_up: BTreeSet<(Id, Topic)>,
     last_subscription: u32,
     /// The networks served, and for those without a peer until when.
     served: BTreeMap<Arc<str>, Option<Time>>,
@@ -142,12 +144,13 @@ impl Hub {
             self.presence.lapsed.iter().filter(|(_, at)| due(at)).map(|(key, _)| key.clone()).collect();
         for key in over {
             self.presence.lapsed.remove(&key);
-            let (hub, topic) = key;
+            let (hub, topic) = key.clone();
             for (network, peer) in self.directory.claimed_by(hub, topic.as_deref(), None) {
                 let views = &self.presence.views;
                 if !views.contains_key(&(hub, Some(Arc::clone(&network))))
                     && !views.contains_key(&(hub, None))
                 {
+                    self.presence.given_up.insert(key.clone());
                     let unclaimed = self.directory.unclaim(&network, &peer, Home::Hub(hub));
                     self.unclaimed(unclaimed);
                 }
@@ -179,6 +182,8 @@ impl Hub {
     /// A hub is gone: its peers leave, and what waits for it is told.
     pub(super) fn hub_lost(&mut self, hub: Id) {
         self.reset_stream(hub);
+        let known = self.presence.views.keys().chain(self.presence.lapsed.keys());
+        self.presence.given_up.extend(known.filter(|(of, _)| *of == hub).cloned().collect::<Vec<_>>());
         self.presence.views.retain(|(of, _), _| *of != hub);
         self.presence.subscribers.retain(|(of, _), _| *of != hub);
         self.presence.lapsed.retain(|(of, _), _| *of != hub);
@@ -204,6 +209,11 @@ impl Hub {
         let current = |view: &View| view.complete || now.since(view.asked_at) < RENEW;
         let needless: Vec<(Id, Topic)> =
             self.presence.views.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
+        let (records, served) = (&self.gossip.records, &self.presence.served);
+        self.presence.given_up.retain(|(hub, topic)| {
+            let known = records.get(hub).is_some();
+            known && topic.as_ref().is_none_or(|network| served.contains_key(network))
+        });
         for (hub, topic) in needless {
             self.presence.views.remove(&(hub, topic.clone()));
             if self.gossip.records.get(&hub).is_some_and(|stored| stored.unreachable_since.is_none()) {
@@ -219,8 +229,9 @@ impl Hub {
             }
             self.presence.last_subscription += 1;
             let subscription = self.presence.last_subscription;
+            let anew = self.presence.given_up.contains(&(hub, topic.clone()));
             let network = topic.as_deref().map(Into::into);
-            self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription });
+            self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription, anew });
             let view = View { subscription, asked_at: now, complete: false };
             self.presence.views.insert((hub, topic), view);
         }
@@ -264,7 +275,7 @@ impl Hub {
         })
     }
 
-    pub(super) fn got_subscribe(&mut self, hub: Id, network: Option<&str>, subscription: u32) {
+    pub(super) fn got_subscribe(&mut self, hub: Id, network: Option<&str>, subscription: u32, anew: bool) {
         if network.is_some_and(|network| network.len() > MAX_NETWORK_NAME) {
             return;
         }
@@ -283,6 +294,20 @@ impl Hub {
         let subscriber = Subscriber { subscription, changed, complete: false };
         self.presence.subscribers.insert((hub, network.map(Arc::from)), subscriber);
         self.presence.flush_at = Some(self.now.mono);
+        if anew {
+            self.introduce_peers_of(hub, network);
+        }
+    }
+
+    /// Tells the peers here anew of those of a hub that they have met: its
+    /// clients were told that the peers here left, and hung up on them. Of two
+    /// peers only one calls the other again, which may be the one here.
+    fn introduce_peers_of(&mut self, hub: Id, network: Option<&str>) {
+        for (network, peer) in self.directory.claimed_by(hub, network, None) {
+            if let Some(key) = self.directory.key(&network, &peer) {
+                self.tell_met_of(key);
+            }
+        }
     }
 
     pub(super) fn got_unsubscribe(&mut self, hub: Id, network: Option<&str>) {
@@ -369,8 +394,9 @@ impl Hub {
         if !complete {
             return;
         }
-        let Some(view) = self.presence.views.get_mut(&(hub, topic)) else { return };
+        let Some(view) = self.presence.views.get_mut(&(hub, topic.clone())) else { return };
         if !std::mem::replace(&mut view.complete, true) {
+            self.presence.given_up.remove(&(hub, topic));
             // Peers that the new answer does not name have left meanwhile.
             self.drop_claims(hub, network, Some(subscription));
             self.recheck_held();
@@ -419,12 +445,7 @@ impl Hub {
                     self.release_held(network, peer);
                 }
             }
-            Claimed::Updated(key) => {
-                let met = self.directory.get(key).map(|entry| entry.met.clone()).unwrap_or_default();
-                for other in met {
-                    self.tell_of(other, key);
-                }
-            }
+            Claimed::Updated(key) => self.tell_met_of(key),
             Claimed::Ignored(_) => {}
         }
     }

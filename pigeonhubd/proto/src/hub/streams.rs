@@ -229,8 +229,8 @@ impl Hub {
             Ok(HubMessage::Undelivered { number, from, target, network }) => {
                 self.got_undelivered(number, from, target, &network)
             }
-            Ok(HubMessage::Subscribe { network, subscription }) => {
-                self.got_subscribe(hub, network.as_deref(), subscription)
+            Ok(HubMessage::Subscribe { network, subscription, anew }) => {
+                self.got_subscribe(hub, network.as_deref(), subscription, anew);
             }
             Ok(HubMessage::Unsubscribe { network }) => self.got_unsubscribe(hub, network.as_deref()),
             Ok(HubMessage::Presence { network, subscription, changes, complete }) => {

@@ -155,6 +155,8 @@ pub enum HubMessage<'a> {
         network: Option<Cow<'a, str>>,
         /// Marks the answers.
         subscription: u32,
+        /// You were out of reach, and clients here were told that your peers left: introduce mine to yours anew.
+        anew: bool,
     },
     /// No longer.
     Unsubscribe {
