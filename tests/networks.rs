@@ -2,16 +2,21 @@
 //! network between them cuts, loses, blocks, translates or changes. Afterwards
 //! there is one mesh again, and what was sent was delivered or told.
 
-use std::process::Command;
+mod moves;
+mod nat;
+mod standstill;
+
 use std::time::{Duration, Instant};
 
+use pigeonhub_proto::control::LinkInfo;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Process, skipped, until_ok};
+use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Sums, skipped, until_ok};
 
 const HUBS: usize = 8;
 const PORT: u16 = 3000;
+const NO_UDP: &str = "meta l4proto udp drop";
 /// How long a change of the network lasts.
 const SPELL: Duration = Duration::from_secs(8);
 
@@ -77,14 +82,13 @@ impl Scene {
     fn finish(mut self) {
         self.hubs.iter().for_each(|hub| hub.wait_ready(HUBS - 1));
         self.wait_joined();
-        self.crowd.settle();
+        self.crowd.wait_introduced();
         self.crowd.all_reach_all();
-        assert_eq!(
-            (self.crowd.sums.sender_gone, self.crowd.sums.target_gone),
-            (0, 0),
-            "no client was harmed"
-        );
+        self.crowd.settle();
         println!("{:?}", self.crowd.sums);
+        let Sums { sent, delivered, told, both, .. } = self.crowd.sums;
+        assert_eq!(sent, delivered + told + both, "all is delivered or told");
+        assert_eq!(self.crowd.sums.moved, 0, "signals delivered twice");
     }
 }
 
@@ -141,14 +145,53 @@ fn a_third_of_all_packets_lost() {
 }
 
 #[test]
+fn a_fifth_of_a_second_from_hub_to_hub() {
+    if skipped(&[Need::Namespaces, Need::SlowNetwork]) {
+        return;
+    }
+    let mut switch = None;
+    let mut scene = Scene::with(false, |net| switch = Some(net.far(200, 50)));
+    scene.wait_joined();
+    scene.talk();
+    // Heartbeats tell that they really are that far.
+    let far = |link: &LinkInfo| link.rtt_us.is_some_and(|micros| micros > 300_000);
+    for hub in &scene.hubs {
+        let links = hub.links();
+        assert!(!links.is_empty() && links.iter().filter(|link| link.rtt_us.is_some()).all(far), "{links:?}");
+    }
+    scene.finish();
+}
+
+#[test]
 fn udp_blocked() {
     if skipped(&[Need::Namespaces]) {
         return;
     }
-    let mut scene = Scene::with(false, |net| net.weather("meta l4proto udp drop"));
+    let mut scene = Scene::with(false, |net| net.weather(NO_UDP));
     scene.wait_joined();
     scene.talk();
     assert!(scene.hubs.iter().all(|hub| hub.status().p2p_links == 0), "no data channel can open");
+    scene.crowd.settle();
+    scene.crowd.all_reach_all();
+    scene.net.fine_weather();
+    scene.finish();
+}
+
+#[test]
+fn udp_blocked_from_one_moment_to_the_next() {
+    if skipped(&[Need::Namespaces]) {
+        return;
+    }
+    let mut scene = Scene::new();
+    scene.wait_joined();
+    scene.hubs.iter().for_each(|hub| hub.wait_migrated(HUBS - 1));
+    scene.net.weather(NO_UDP);
+    scene.talk();
+    // WebSockets carry the mesh in place of the data channels.
+    for hub in &scene.hubs {
+        hub.wait("has lost its data channels", |status| status.p2p_links == 0 && status.ws_links > 0);
+    }
+    scene.wait_joined();
     scene.crowd.settle();
     scene.crowd.all_reach_all();
     scene.net.fine_weather();
@@ -182,99 +225,4 @@ fn packets_of_1280_bytes_at_most() {
     scene.wait_joined();
     scene.talk();
     scene.finish();
-}
-
-#[test]
-fn an_address_that_changes() {
-    if skipped(&[Need::Namespaces]) {
-        return;
-    }
-    let (ground, net) = (Ground::new(), Net::new(3));
-    let mut hubs: Vec<Hub> =
-        (1..=2).map(|host| plan(&net, host, false, "").start_on(&ground, PORT)).collect();
-    // It listens everywhere, and tells no URL.
-    let anywhere = Plan::through(["ws://10.0.0.1:3000"]).migrating_after(Duration::from_secs(1)).on(
-        &net,
-        3,
-        [0, 0, 0, 0].into(),
-    );
-    hubs.push(anywhere.start_on(&ground, PORT));
-    let (mut crowd, mut rng) = (Crowd::new(2), StdRng::seed_from_u64(1));
-    hubs.iter().for_each(|hub| hub.wait_migrated(2));
-    crowd.join(0, &hubs[0]);
-    crowd.join(1, &hubs[1]);
-    net.run(3, "ip addr del 10.0.0.3/24 dev eth0");
-    net.run(3, "ip addr add 10.0.0.33/24 dev eth0");
-    let lost = Instant::now();
-    until_ok("the others notice", || {
-        crowd.talk(&mut rng);
-        crowd.listen();
-        let known = hubs[0].status().known_hubs;
-        if known == 1 || lost.elapsed() > SPELL { Ok(()) } else { Err(known.to_string()) }
-    });
-    hubs.iter().for_each(|hub| hub.wait_ready(2));
-    // A client at the new address.
-    hubs[2].address = [10, 0, 0, 33].into();
-    let mut all = Crowd::new(3);
-    crowd.settle();
-    drop(crowd);
-    (0..3).for_each(|at| all.join(at, &hubs[at]));
-    until_ok("every hub knows every client", || {
-        all.listen();
-        let known: Vec<_> = hubs.iter().map(|hub| hub.peers().len()).collect();
-        if known == [3; 3] { Ok(()) } else { Err(format!("{known:?}")) }
-    });
-    all.all_reach_all();
-}
-
-/// Debian's coturn in the middle, for STUN and TURN alike.
-fn coturn(ground: &Ground) -> Process {
-    let mut command = Command::new("turnserver");
-    command.args(["-n", "--listening-ip", "10.0.0.254", "--relay-ip", "10.0.0.254", "--log-file", "stdout"]);
-    command.args(["--lt-cred-mech", "--realm", "pigeons", "--user", "hub:secret", "--no-tls", "--no-dtls"]);
-    command.args(["--no-cli", "--simple-log"]);
-    command.arg("--userdb").arg(ground.folder().join("turndb"));
-    command.arg("--pidfile").arg(ground.folder().join("turn.pid"));
-    Process::start("coturn", &mut command)
-}
-
-const ICE_SERVERS: &str = r#"
-[[mesh.ice_servers]]
-urls = ["stun:10.0.0.254:3478", "turn:10.0.0.254:3478?transport=udp"]
-username = "hub"
-credential = "secret"
-"#;
-
-#[test]
-fn hubs_behind_cone_and_symmetric_nat() {
-    if skipped(&[Need::Namespaces, Need::Coturn]) {
-        return;
-    }
-    let (ground, net) = (Ground::new(), Net::new(4));
-    let _coturn = coturn(&ground);
-    // A source port that stays is a cone; one that is another for each target is symmetric.
-    let cone = net.behind_nat(3, "masquerade");
-    let symmetric = net.behind_nat(4, "masquerade random,fully-random");
-    let mut hubs: Vec<Hub> =
-        (1..=2).map(|host| plan(&net, host, false, ICE_SERVERS).start_on(&ground, PORT)).collect();
-    for (host, address) in [cone, symmetric] {
-        let hidden = Plan::through(["ws://10.0.0.1:3000", "ws://10.0.0.2:3000"])
-            .migrating_after(Duration::from_secs(1))
-            .config(&format!("[mesh]\n{ICE_SERVERS}"))
-            .on(&net, host, address);
-        hubs.push(hidden.start_on(&ground, PORT));
-    }
-    // All pairs, also that of the two hidden ones, which only TURN can join.
-    for hub in &hubs {
-        hub.wait("has data channels to all others", |status| status.ready && status.p2p_links == 3);
-        hub.wait_migrated(3);
-    }
-    let mut crowd = Crowd::new(4);
-    hubs.iter().enumerate().for_each(|(at, hub)| crowd.join(at, hub));
-    until_ok("every hub knows every client", || {
-        crowd.listen();
-        let known: Vec<_> = hubs.iter().map(|hub| hub.peers().len()).collect();
-        if known == [4; 4] { Ok(()) } else { Err(format!("{known:?}")) }
-    });
-    crowd.all_reach_all();
 }

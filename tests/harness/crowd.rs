@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
 
-use super::{Hub, Raw, until_ok};
+use super::{Closed, Hub, Raw, until_ok};
 
 const NETWORK: &str = "crowd";
 
@@ -22,13 +22,21 @@ const VERDICT: Duration = Duration::from_secs(30);
 /// One connection of a client.
 struct Session {
     member: usize,
+    began: Instant,
     ended: Option<Instant>,
+    /// It ended without a close, and what was in the connection may be lost.
+    broken: bool,
 }
 
 struct Member {
     id: String,
     raw: Option<Raw>,
     session: usize,
+    /// Its hub stands still.
+    still: bool,
+    /// When this connection was told last that each other client is there, and that it left,
+    /// by the clock of the machine that all hubs run on.
+    told_of: Vec<(Option<u64>, Option<u64>)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +44,8 @@ struct Signal {
     from: usize,
     to: usize,
     sent: Instant,
+    /// How long it is waited for.
+    patience: Duration,
     /// The sender's session.
     session: usize,
     /// The target's sessions that it reached.
@@ -43,10 +53,21 @@ struct Signal {
     told: u32,
 }
 
+impl Signal {
+    /// Its fate must be known by now.
+    fn is_over(&self) -> bool {
+        self.sent.elapsed() > self.patience
+    }
+}
+
 /// The clients, and all that they sent.
 pub(crate) struct Crowd {
     members: Vec<Member>,
     sessions: Vec<Session>,
+    /// Connections that their clients gave up, though they are open.
+    forgotten: Vec<(usize, Raw)>,
+    /// When [`Self::judge`] was last at work.
+    judged_at: Instant,
     signals: Vec<Signal>,
     /// Numbers below this one are judged already.
     judged: usize,
@@ -69,6 +90,9 @@ pub(crate) struct Sums {
     pub(crate) sender_gone: usize,
     /// The target's connection died with its hub, and perhaps what was in it.
     pub(crate) target_gone: usize,
+    /// The target's connection was closed in order, as its hub left, and the word that nobody was
+    /// there any more did not reach a hub that stood still or was cut off just then.
+    pub(crate) target_left: usize,
     /// Reached two connections of one client, one after the other.
     pub(crate) moved: usize,
 }
@@ -94,14 +118,42 @@ impl Crowd {
             };
             (0..40).map(letter).collect()
         };
-        let members = (0..count).map(|at| Member { id: id(at), raw: None, session: 0 }).collect();
-        let (sessions, signals) = (Vec::new(), Vec::new());
-        Self { members, sessions, signals, judged: 0, pad: String::new(), sums: Sums::default() }
+        let member = |at| Member { id: id(at), raw: None, session: 0, still: false, told_of: Vec::new() };
+        let members = (0..count).map(member).collect();
+        Self {
+            members,
+            sessions: Vec::new(),
+            forgotten: Vec::new(),
+            judged_at: Instant::now(),
+            signals: Vec::new(),
+            judged: 0,
+            pad: String::new(),
+            sums: Sums::default(),
+        }
+    }
+
+    /// The hub of client `at` stands still, or goes on: what it says and is told waits meanwhile.
+    pub(crate) fn stand_still(&mut self, at: usize, still: bool) {
+        self.judge();
+        self.members[at].still = still;
+    }
+
+    /// Client `at` gives its connection up without a word to its hub.
+    pub(crate) fn forget(&mut self, at: usize) {
+        let raw = self.members[at].raw.take().expect("it has a connection");
+        let session = self.members[at].session;
+        (self.sessions[session].ended, self.sessions[session].broken) = (Some(Instant::now()), true);
+        self.forgotten.push((session, raw));
     }
 
     /// From now on each signal is larger by so many bytes.
     pub(crate) fn pad(&mut self, bytes: usize) {
         self.pad = "x".repeat(bytes);
+    }
+
+    /// The id of client `at`.
+    pub(crate) fn id(&self, at: usize) -> &str {
+        &self.members[at].id
     }
 
     /// Whether client `at` has a connection.
@@ -113,8 +165,9 @@ impl Crowd {
     pub(crate) fn join(&mut self, at: usize, hub: &Hub) {
         let raw = Raw::join(hub, &self.members[at].id, NETWORK);
         self.members[at].raw = Some(raw);
+        self.members[at].told_of = vec![(None, None); self.members.len()];
         self.members[at].session = self.sessions.len();
-        self.sessions.push(Session { member: at, ended: None });
+        self.sessions.push(Session { member: at, began: Instant::now(), ended: None, broken: false });
     }
 
     /// Client `from` signals client `to`.
@@ -124,7 +177,8 @@ impl Crowd {
         let Some(raw) = &mut self.members[from].raw else { return };
         raw.offer(&target, NETWORK, &data);
         let (sent, session) = (Instant::now(), self.members[from].session);
-        self.signals.push(Signal { from, to, sent, session, delivered: Vec::new(), told: 0 });
+        let patience = VERDICT;
+        self.signals.push(Signal { from, to, sent, patience, session, delivered: Vec::new(), told: 0 });
     }
 
     /// Each client that is connected signals some other one.
@@ -141,21 +195,33 @@ impl Crowd {
     /// Takes in all that came to all clients by now.
     pub(crate) fn listen(&mut self) {
         for at in 0..self.members.len() {
-            let Some(raw) = &mut self.members[at].raw else { continue };
-            let messages = raw.take();
-            let closed = raw.closed_by_now();
-            for message in messages {
-                self.hear(at, &message);
+            let Some(mut raw) = self.members[at].raw.take() else { continue };
+            if self.hear_all(self.members[at].session, &mut raw) {
+                self.members[at].raw = Some(raw);
             }
-            if closed.is_some() {
-                self.members[at].raw = None;
-                self.sessions[self.members[at].session].ended = Some(Instant::now());
+        }
+        for (session, mut raw) in std::mem::take(&mut self.forgotten) {
+            if self.hear_all(session, &mut raw) {
+                self.forgotten.push((session, raw));
             }
         }
     }
 
-    fn hear(&mut self, at: usize, message: &Value) {
-        let session = self.members[at].session;
+    /// Takes in what came over one connection; whether it is still open.
+    fn hear_all(&mut self, session: usize, raw: &mut Raw) -> bool {
+        let (messages, closed) = raw.take();
+        for message in messages {
+            self.hear(session, &message);
+        }
+        let known = &mut self.sessions[session];
+        if let (Some(closed), None) = (&closed, known.ended) {
+            (known.ended, known.broken) = (Some(Instant::now()), matches!(closed, Closed::Broken(_)));
+        }
+        closed.is_none()
+    }
+
+    fn hear(&mut self, session: usize, message: &Value) {
+        let at = self.sessions[session].member;
         if message["type"] == "offer" {
             let number = message["data"]["n"].as_u64().expect("a signal of ours");
             let number = usize::try_from(number).expect("an index");
@@ -173,6 +239,14 @@ impl Crowd {
                     && later.delivered.contains(&session)
             });
             assert!(later.is_none(), "out of order: {number} came after {later:?}");
+        } else if message["type"] == "peer-discovered" || message["type"] == "goodbye" {
+            let here = message["type"] == "peer-discovered";
+            let peer = if here { &message["data"]["peerId"] } else { &message["fromPeerId"] };
+            let other = self.members.iter().position(|member| *peer == json!(member.id));
+            if let Some(other) = other.filter(|_| self.members[at].session == session) {
+                let told = &mut self.members[at].told_of[other];
+                *(if here { &mut told.0 } else { &mut told.1 }) = message["timestamp"].as_u64();
+            }
         } else if message["type"] == "error" {
             assert_eq!(message["code"], "peer-unreachable", "{message}");
             let number = number(message["targetPeerId"].as_str().expect("whom it is about"));
@@ -185,7 +259,13 @@ impl Crowd {
 
     /// Judges signals whose fate must be known by now.
     pub(crate) fn judge(&mut self) {
-        self.judge_those(|signal| signal.sent.elapsed() > VERDICT);
+        let still = std::mem::replace(&mut self.judged_at, Instant::now()).elapsed();
+        for signal in &mut self.signals[self.judged..] {
+            if self.members[signal.from].still || self.members[signal.to].still {
+                signal.patience += still;
+            }
+        }
+        self.judge_those(Signal::is_over);
     }
 
     fn judge_those(&mut self, is_due: impl Fn(&Signal) -> bool) {
@@ -193,7 +273,7 @@ impl Crowd {
             && is_due(signal)
         {
             let died = |session: &Session| {
-                session.ended.is_some_and(|end| end >= signal.sent && end <= signal.sent + VERDICT)
+                session.ended.is_some_and(|end| end >= signal.sent && end <= signal.sent + signal.patience)
             };
             let sums = &mut self.sums;
             sums.sent += 1;
@@ -204,30 +284,80 @@ impl Crowd {
                 (true, 1..) => sums.told += 1,
                 (true, 0) if died(&self.sessions[signal.session]) => sums.sender_gone += 1,
                 (true, 0) => {
-                    let gone =
-                        self.sessions.iter().any(|session| session.member == signal.to && died(session));
-                    assert!(gone, "signal {} is lost: {signal:?}", self.judged);
-                    sums.target_gone += 1;
+                    let gone = |session: &&Session| session.member == signal.to && died(session);
+                    let gone = self.sessions.iter().filter(gone).map(|session| session.broken).max();
+                    let Some(broken) = gone else {
+                        panic!(
+                            "signal {} is lost: {signal:?}; its ends' sessions: {}",
+                            self.judged,
+                            self.story(signal)
+                        );
+                    };
+                    self.sums.target_gone += usize::from(broken);
+                    self.sums.target_left += usize::from(!broken);
                 }
             }
             self.judged += 1;
         }
     }
 
+    /// When the sessions of both ends of a signal began and ended, in seconds after it was sent.
+    fn story(&self, signal: &Signal) -> String {
+        let after = |at: Instant| match at.checked_duration_since(signal.sent) {
+            Some(after) => after.as_secs_f64(),
+            None => -(signal.sent - at).as_secs_f64(),
+        };
+        let sessions = self.sessions.iter().enumerate();
+        let theirs = sessions.filter(|(_, it)| it.member == signal.from || it.member == signal.to);
+        let told = theirs.map(|(number, it)| {
+            let end = it.ended.map_or(f64::INFINITY, after);
+            let broken = if it.broken { " broken" } else { "" };
+            format!("{number} of client {} from {:.3} to {end:.3}{broken}", it.member, after(it.began))
+        });
+        told.collect::<Vec<_>>().join(", ")
+    }
+
     /// Listens until every signal's fate is known, and judges.
     pub(crate) fn settle(&mut self) {
         until_ok("every signal is accounted for", || {
             self.listen();
-            self.judge_those(|it| !it.delivered.is_empty() || it.told > 0 || it.sent.elapsed() > VERDICT);
+            self.judge_those(|it| !it.delivered.is_empty() || it.told > 0 || it.is_over());
             let open = self.signals.len() - self.judged;
             if open == 0 { Ok(()) } else { Err(format!("{open} open")) }
         });
     }
 
+    /// Pairs of clients of whom one was told that the other left, and not both of each other since.
+    ///
+    /// A published client that is told that another left hangs up on it, and of two the one with
+    /// the larger id calls: it needs the word, whichever of them it is.
+    pub(crate) fn estranged(&self) -> Vec<String> {
+        let members = self.members.iter().enumerate();
+        let pairs = members.clone().flat_map(|one| members.clone().map(move |two| (one, two)));
+        let estranged = pairs.filter(|((a, one), (b, two))| {
+            let (here, left) = one.told_of[*b];
+            a != b && (here.is_none() || here < left || two.told_of[*a].0 < left)
+        });
+        estranged
+            .map(|((a, one), (b, two))| {
+                format!("{a} of {b}: {:?}, {b} of {a}: {:?}", one.told_of[b], two.told_of[a])
+            })
+            .collect()
+    }
+
+    /// Waits until all clients were told of each other.
+    pub(crate) fn wait_introduced(&mut self) {
+        until_ok("all clients are told of each other again", || {
+            self.listen();
+            let estranged = self.estranged();
+            if estranged.is_empty() { Ok(()) } else { Err(format!("{estranged:#?}")) }
+        });
+    }
+
     /// Every client signals every other one, and all of it arrives.
     pub(crate) fn all_reach_all(&mut self) {
+        assert!((0..self.members.len()).all(|at| self.is_in(at)), "all clients are connected");
         for from in 0..self.members.len() {
-            assert!(self.is_in(from), "client {from} is connected");
             for to in (0..self.members.len()).filter(|to| *to != from) {
                 self.signal(from, to);
             }

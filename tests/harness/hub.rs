@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use pigeonhub_proto::control::{Answer, Command as Ask, ControlRequest, ControlResponse, MeshState, Status};
-use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, PeerInfo};
+use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, LinkInfo, PeerInfo};
 
 use super::process::Process;
 use super::skip::faketime;
@@ -250,6 +250,14 @@ impl Hub {
         match self.ask(Ask::Hubs) {
             Some(Answer::Hubs(hubs)) => hubs,
             other => panic!("asked for hubs, the hub answered {other:?}"),
+        }
+    }
+
+    /// Its links, as `pigeonctl links` shows them.
+    pub(crate) fn links(&self) -> Vec<LinkInfo> {
+        match self.ask(Ask::Links) {
+            Some(Answer::Links(links)) => links,
+            other => panic!("asked for links, the hub answered {other:?}"),
         }
     }
 

@@ -16,7 +16,7 @@ mod wait;
 mod watch;
 
 pub(crate) use client::{Client, Clients, all_hear_all};
-pub(crate) use crowd::Crowd;
+pub(crate) use crowd::{Crowd, Sums};
 pub(crate) use ground::Ground;
 pub(crate) use hub::{Hub, Plan, daemon};
 pub(crate) use net::Net;

@@ -1,13 +1,16 @@
 //! Networks of this machine's own: a namespace for each host, joined by a bridge.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
+
+use super::{Process, until};
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -50,9 +53,22 @@ fn shell(script: &str) {
     assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Deletes what test processes left that were killed before they could.
+fn sweep() {
+    let names = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    for name in names.filter_map(|name| name.file_name().into_string().ok()) {
+        let owner = name.strip_prefix("ph").and_then(|rest| rest.split('-').next());
+        let owner = owner.and_then(|owner| owner.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            let _ = Command::new("ip").args(["netns", "delete", &name]).output();
+        }
+    }
+}
+
 impl Net {
     /// Makes it and moves this thread, and whatever it starts from then on, into its middle.
     pub(crate) fn new(hosts: usize) -> Self {
+        sweep();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("ph{}-{number}", std::process::id());
         let before = File::open("/proc/thread-self/ns/net").expect("a network namespace");
@@ -150,6 +166,30 @@ EOF\n"
     /// What was cut is whole again.
     pub(crate) fn heal(&self, pairs: &[(usize, usize)]) {
         self.cuts("delete", pairs);
+    }
+
+    /// From now on whatever goes from host to host takes `delay` milliseconds, give or take
+    /// `jitter`; only this thread is near to all of them. Ends with what it returns.
+    pub(crate) fn far(&self, delay: u32, jitter: u32) -> Process {
+        let middle = self.namespace(0);
+        let mut script =
+            format!("ip -n {middle} tuntap add dev t0 mode tap; ip -n {middle} link set t0 master br0 up\n");
+        for host in 1..=self.hosts {
+            let _ = write!(
+                script,
+                "ip -n {middle} link add br{host} type bridge forward_delay 0
+                 ip -n {middle} link set br{host} up; ip -n {middle} link set h{host} master br{host}
+                 ip -n {middle} tuntap add dev t{host} mode tap
+                 ip -n {middle} link set t{host} master br{host} up\n"
+            );
+        }
+        shell(&script);
+        let mut command = Command::new("python3");
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/delay.py"));
+        command.args([self.hosts.to_string(), delay.to_string(), jitter.to_string()]);
+        let switch = Process::start("the slow switch", &mut command);
+        until("the slow switch is ready", || switch.log().iter().any(|line| line == "ready").then_some(()));
+        switch
     }
 
     /// On every host a rule, in nft's words, for what comes in from other hosts.

@@ -128,10 +128,10 @@ impl Raw {
         }
     }
 
-    /// Takes out all that came by now.
-    pub(crate) fn take(&mut self) -> Vec<Value> {
+    /// Takes out all that came by now, and how the connection ended, if it did.
+    pub(crate) fn take(&mut self) -> (Vec<Value>, Option<Closed>) {
         self.read();
-        self.inbox.drain(..).collect()
+        (self.inbox.drain(..).collect(), self.closed.clone())
     }
 
     /// Waits for a message and takes it out; the others stay.
