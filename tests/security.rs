@@ -65,7 +65,8 @@ fn every_threat_has_an_answer() {
     let rows: Vec<Vec<&str>> = text
         .lines()
         .skip_while(|line| *line != "## Threats")
-        .take_while(|line| *line != "## What remains")
+        .skip(1)
+        .take_while(|line| !line.starts_with("## "))
         .filter(|line| line.starts_with("| ") && !line.starts_with("| ---") && !line.starts_with("| what "))
         .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
         .collect();
