@@ -124,7 +124,7 @@ impl Daemon {
         let credentials = Credentials::load(config)?;
         // First of all that may be taken: that the port is taken says more than that its state folder is.
         let addresses = config.listen.host.addresses();
-        let listening = listener::bind_or_take(&addresses, config.listen.port, inherited)?;
+        let listening = listener::bind_or_take(&addresses, config.listen.port, inherited, &service)?;
         let state = StateDir::open(paths::state_dir(config, around))?;
         let hub_key = keys::hub_key(&state)?;
         let mesh_key = keys::mesh_key(config, around)?;
@@ -274,10 +274,7 @@ pub async fn run(config: &Config, around: &Surroundings, origin: Origin) -> Resu
 
 /// Lets systemd keep what is new among the listening sockets.
 fn keep(listening: Listening, service: &Service) -> Vec<TcpListener> {
-    let Listening { listeners, new, outdated } = listening;
-    if outdated {
-        service.forget_kept();
-    }
+    let Listening { listeners, new } = listening;
     service.keep(listeners.iter().rev().take(new));
     listeners
 }

@@ -32,6 +32,7 @@ fn all_of_one_instance() {
     a_reload_has_an_outcome();
     a_driver_that_stands_still_is_replaced();
     a_restart_refuses_nobody();
+    a_restart_may_change_where_it_listens();
     a_stop_drains();
     a_stop_may_take_as_long_as_it_is_configured_to();
     a_wrong_configuration_is_not_tried_again();
@@ -167,6 +168,23 @@ fn a_restart_refuses_nobody() {
         traffic.all_are_back();
     }
     println!("{} connections over three restarts, none refused", traffic.end_without_a_refusal());
+}
+
+/// Systemd still holds the sockets of the run before, which listen.
+fn a_restart_may_change_where_it_listens() {
+    let before = std::fs::read_to_string("/etc/pigeonhubd/3000.toml").ok();
+    let answers = |address| std::net::TcpStream::connect((address, PORT)).is_ok();
+    for (host, everywhere) in [("*", true), ("127.0.0.2", false), ("*", true)] {
+        configure("3000.toml", &format!("[listen]\nhost = \"{host}\"\n"));
+        succeed("systemctl restart pigeonhubd@3000");
+        assert_eq!(property(PORT, "NRestarts"), "0", "at the first try");
+        assert_eq!((answers("127.0.0.1"), answers("127.0.0.2")), (everywhere, true), "{host}");
+    }
+    match before {
+        Some(before) => configure("3000.toml", &before),
+        None => std::fs::remove_file("/etc/pigeonhubd/3000.toml").expect("removed"),
+    }
+    succeed("systemctl restart pigeonhubd@3000");
 }
 
 fn a_stop_drains() {
