@@ -3,6 +3,9 @@
 //! A signal ends in one of two ways: its target gets it, once, or its sender
 //! is told. Told is also whoever sent one that was on its way when its
 //! target's hub went silent for good; that one may have arrived.
+//!
+//! Neither is left if the target's hub acknowledged it and died before it had
+//! written or refused it: its sender's hub takes it for delivered.
 
 mod refusals;
 
