@@ -3,6 +3,7 @@
 //! the mesh's topology in the tests and the simulator of `pigeonhub-proto`,
 //! migration in `real_clients`.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -152,6 +153,39 @@ fn a_newcomer_in_a_crowd_is_introduced_to_a_limited_number() {
     introduced.sort();
     introduced.dedup();
     assert_eq!(introduced.len(), CANDIDATES, "of 100 peers");
+}
+
+#[test]
+fn in_a_crowd_at_two_hubs_introductions_are_mutual() {
+    const CANDIDATES: usize = 4;
+    let ground = Ground::new();
+    let config = format!("[listen]\nmax_candidates = {CANDIDATES}\n");
+    let first = Plan::first().config(&config).start(&ground);
+    let second = Plan::through([first.url().as_str()]).config(&config).start(&ground);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    let hubs = [&first, &second].into_iter().cycle();
+    let mut crowd: BTreeMap<String, (Raw, BTreeSet<String>)> = (0..24u8)
+        .map(|number| id(&format!("{:02x}", number.wrapping_mul(151))))
+        .zip(hubs)
+        .map(|(peer, hub)| (peer.clone(), (Raw::join(hub, &peer, NETWORK), BTreeSet::new())))
+        .collect();
+    until_ok("whoever is told of a peer, that peer is told of too", || {
+        for (raw, told) in crowd.values_mut() {
+            let heard = raw.take().0;
+            let peers = of_type(&heard, "peer-discovered").into_iter().map(|it| &it["data"]["peerId"]);
+            told.extend(peers.filter_map(Value::as_str).map(str::to_owned));
+        }
+        let one_sided = crowd.iter().find_map(|(peer, (_, told))| {
+            // Who has met as many as a peer may is told of no more.
+            let untold = |other: &&String| {
+                crowd.get(*other).is_some_and(|(_, back)| !back.contains(peer) && back.len() < 2 * CANDIDATES)
+            };
+            told.iter().find(untold).map(|other| format!("{peer} is told of {other} alone"))
+        });
+        let alone = crowd.iter().find(|(_, (_, told))| told.is_empty()).map(|(peer, _)| peer.clone());
+        one_sided.or(alone).map_or(Ok(()), Err)
+    });
 }
 
 #[test]

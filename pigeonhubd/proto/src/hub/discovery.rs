@@ -5,13 +5,13 @@
 //! that messages stay linear in peers while the network hangs together.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rand::RngExt;
 
 use super::Hub;
 use crate::directory::{Entry, EntryKey, Home, Unclaimed, closest};
 use crate::id::Id;
-use crate::wire::mesh::HubMessage;
 use crate::wire::reply;
 
 /// Of a newcomer's candidates in a large network, one in this many is random.
@@ -93,10 +93,9 @@ impl Hub {
                 }
             }
         }
-        let Some(network) = self.directory.get(key).map(|entry| entry.network.to_string()) else { return };
+        let Some(network) = self.directory.get(key).map(|entry| Arc::clone(&entry.network)) else { return };
         for ((hub, peer), to) in elsewhere {
-            let message = HubMessage::Introduce { network: network.as_str().into(), peer, to };
-            self.send_to_hub(hub, &message);
+            self.introduce_at(hub, &network, peer, to);
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `sessions` | clients' connections: accepting, probing, sweeping |
 //! | `clients` | clients' messages: announce, signal, goodbye |
 //! | `discovery` | who is told of whom |
+//! | `introductions` | who is to be told of whom at other hubs |
 //! | `joining` | dials, bootstraps, the WebSocket handshake |
 //! | `links` | open links: frames in and out, heartbeats |
 //! | `gossip` | records in and out |
@@ -26,6 +27,7 @@ pub mod counters;
 mod discovery;
 mod draining;
 mod gossip;
+mod introductions;
 mod joining;
 mod legacy;
 mod links;
@@ -96,6 +98,7 @@ pub struct Hub {
     mesh: settle::Mesh,
     streams: streams::Streams,
     presence: presence::Presence,
+    introductions: introductions::Introductions,
     relay: relay::Relay,
     probes: probe::Probes,
 }
@@ -133,6 +136,7 @@ impl Hub {
             mesh: settle::Mesh::new(id, now.mono),
             streams: streams::Streams::default(),
             presence: presence::Presence::default(),
+            introductions: introductions::Introductions::default(),
             relay: relay::Relay::default(),
             probes: probe::Probes::default(),
             identity,

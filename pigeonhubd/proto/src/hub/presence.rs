@@ -92,8 +92,22 @@ impl Hub {
             }
         }
         if told {
-            self.presence.flush_at.get_or_insert(self.now.mono + GATHER);
+            self.presence_soon();
         }
+    }
+
+    /// Something waits for the next flush.
+    pub(super) fn presence_soon(&mut self) {
+        self.presence.flush_at.get_or_insert(self.now.mono + GATHER);
+    }
+
+    /// Whether a hub that asked for a network's peers knows of this one what there is to know.
+    pub(super) fn has_told(&self, hub: Id, network: &Arc<str>, peer: Id) -> bool {
+        let change = (Arc::clone(network), peer);
+        let topics = [Some(Arc::clone(network)), None];
+        let mut asked =
+            topics.into_iter().filter_map(|topic| self.presence.subscribers.get(&(hub, topic))).peekable();
+        asked.peek().is_some() && asked.all(|subscriber| !subscriber.changed.contains(&change))
     }
 
     /// What is to be told is told with the next flush, without gathering more.
@@ -187,6 +201,7 @@ impl Hub {
         self.presence.views.retain(|(of, _), _| *of != hub);
         self.presence.subscribers.retain(|(of, _), _| *of != hub);
         self.presence.lapsed.retain(|(of, _), _| *of != hub);
+        self.introductions.forget(hub);
         self.drop_claims(hub, None, None);
     }
 
@@ -330,6 +345,7 @@ impl Hub {
         for key in due {
             while self.tell_subscriber(&key) {}
         }
+        self.flush_introductions();
     }
 
     /// One message to one subscriber. True if there is more to tell.
