@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pigeonhubd::daemon::{self, Origin};
 use pigeonhubd::inherit::Inherited;
 use pigeonhubd::options::LoadError;
 use pigeonhubd::service::Service;
 use pigeonhubd::{logging, options, panics, paths};
+
+/// How long the end waits for threads that are still at work.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn env(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
@@ -42,7 +46,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&format!("cannot start its threads: {error}"), 1),
     };
-    match runtime.block_on(daemon::run(&config, &paths::surroundings(env), origin)) {
+    let ended = runtime.block_on(daemon::run(&config, &paths::surroundings(env), origin));
+    // A file of the configuration may be read just now, from a disk that does not answer.
+    runtime.shutdown_timeout(END_TIMEOUT);
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, error.exit_code()),
     }

@@ -4,10 +4,12 @@ pub(crate) mod files;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use pigeonhub_proto::config::{Config, ConfigError, Flag, Origin, find};
 use serde_json::{Value, json};
 
@@ -201,8 +203,14 @@ fn set_port(config: &mut Config, port: u16) {
 
 fn read(file: &Path) -> Result<Result<String, Mistake>, Failure> {
     let fail = |error| Failure::File { path: file.to_owned(), done: "read", error };
+    // As the daemon does: opening a pipe would wait for a writer, and the flag does nothing to a file.
+    let opened = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(file);
+    let opened = opened.map_err(fail)?;
+    if !opened.metadata().map_err(fail)?.is_file() {
+        return Err(fail(io::Error::new(io::ErrorKind::InvalidInput, "not a file")));
+    }
     let mut bytes = Vec::new();
-    File::open(file).and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)).map_err(fail)?;
+    opened.take(LARGEST_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
     let not_text = |line, found: String| Mistake::NotText { file: file.to_owned(), line, found };
     if bytes.len() as u64 > LARGEST_FILE {
         return Ok(Err(not_text(1, format!("larger than {LARGEST_FILE} bytes; should be smaller"))));

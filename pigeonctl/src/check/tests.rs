@@ -45,6 +45,16 @@ fn every_mistake_is_told_with_its_place() {
 }
 
 #[test]
+fn a_pipe_is_refused_without_waiting_for_its_writer() {
+    let dir = Dir::new("pipe", &[]);
+    let pipe = dir.0.join("conf.d/10.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
+    let layers = daemon_files(&dir.0, None).expect("readable");
+    let failure = check(&layers).expect_err("no file").to_string();
+    assert_eq!(failure, format!("{}: cannot be read: not a file", pipe.display()));
+}
+
+#[test]
 fn the_daemons_files_are_laid_over_each_other_for_each_port() {
     let files: [(&str, &[u8]); 6] = [
         ("pigeonhubd.toml", b"[mesh]\nmin_peers = 3\n"),

@@ -1,9 +1,11 @@
 //! The configuration files: which there are, and reading them.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use pigeonhub_proto::config::Config;
 
 use super::LoadError;
@@ -111,8 +113,13 @@ fn drop_ins(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
 
 /// The file's bytes, and one more than allowed, which tells a larger file from one that just fits.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    // Opening a pipe would wait for a writer; the flag does nothing to a file.
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

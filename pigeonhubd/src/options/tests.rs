@@ -255,5 +255,22 @@ fn the_files_of_a_folder_lie_over_each_other() {
     std::fs::remove_file(dir.join("conf.d/30-c.toml")).expect("removed");
     std::fs::create_dir(dir.join("conf.d/40.toml")).expect("a folder in its place");
     let message = refused(&[], &vars).1;
-    assert!(message.contains("conf.d/40.toml: cannot be read: Is a directory"), "{message}");
+    assert!(message.contains("conf.d/40.toml: cannot be read: not a file;"), "{message}");
+}
+
+#[test]
+fn a_pipe_is_refused_without_waiting_for_its_writer() {
+    let dir = TestDir::new();
+    std::fs::create_dir(dir.join("conf.d")).expect("a folder");
+    let pipe = dir.join("conf.d/10.toml");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
+    let name = pipe.to_str().expect("UTF-8");
+    for (args, vars) in [
+        (&["--config", name][..], &[][..]),
+        (&[], &[("PIGEONHUBD_CONFIG_DIR", dir.to_str().expect("UTF-8"))]),
+    ] {
+        let (code, message) = refused(args, vars);
+        assert_eq!(code, 78);
+        assert!(message.starts_with(&format!("{name}: cannot be read: not a file; ")), "{message}");
+    }
 }
