@@ -135,6 +135,10 @@ fn a_reload_has_an_outcome() {
     let rejected = until("the journal has it", || entries(PORT, "configRejected").pop());
     let message = rejected["MESSAGE"].as_str().expect("a text");
     assert!(message.contains("/etc/pigeonhubd/conf.d/10-test.toml:2:8"), "{message}");
+    succeed("systemctl start pigeonhubd");
+    assert!(!shell("systemctl reload pigeonhubd").status.success(), "that of all hubs as well");
+    // The hub is asked too, and may still be refusing.
+    wait_property(PORT, "ActiveState", |state| state == "active");
     configure("conf.d/10-test.toml", "listen.max_connections = 999\n");
     succeed("systemctl kill --signal SIGHUP pigeonhubd@3000");
     until("SIGHUP reloads too", || shown().contains("999").then_some(()));
