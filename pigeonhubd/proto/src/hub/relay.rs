@@ -29,8 +29,8 @@ use crate::wire::reply::{self, ErrorCode};
 const MAX_HELD: usize = 1024;
 /// Bytes of their data, at most.
 const MAX_HELD_BYTES: usize = 4 * 1024 * 1024;
-/// Signals remembered whose senders were told that the target's hub is silent.
-const MAX_GIVEN_UP: usize = 4096;
+/// Signals remembered whose senders were told that they did not arrive.
+const MAX_TOLD: usize = 4096;
 
 /// Whom to tell if a signal does not arrive.
 #[derive(Clone, Debug)]
@@ -66,9 +66,9 @@ struct Held {
 pub(super) struct Relay {
     /// With the time when each was sent.
     under_way: BTreeMap<Token, (Sender, Time)>,
-    /// Those whose senders were told before an acknowledgement came, the latest
-    /// of them: a refusal that comes after all is not told again.
-    given_up: BTreeSet<Token>,
+    /// Those whose senders were told, the latest of them: a refusal may come
+    /// after all, or once more.
+    told: BTreeSet<Token>,
     held: VecDeque<Held>,
     held_bytes: usize,
     refusals: refusals::Refusals,
@@ -78,6 +78,16 @@ impl Relay {
     /// Signals that wait for news of their targets, and those that other hubs have not acknowledged.
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.held.len(), self.under_way.len())
+    }
+
+    /// Whether the sender of that signal has yet to be told. It is now.
+    fn is_first_told(&mut self, token: Token) -> bool {
+        let first = self.told.insert(token);
+        if self.told.len() > MAX_TOLD {
+            // Tokens only grow: the first is the oldest.
+            self.told.pop_first();
+        }
+        first
     }
 }
 
@@ -220,11 +230,10 @@ impl Hub {
     }
 
     pub(super) fn got_undelivered(&mut self, number: u64, from: Id, target: Spelled, network: &str) {
-        if self.relay.given_up.remove(&number) {
-            return;
+        if self.relay.is_first_told(number) {
+            let sender = Sender { from, target, network: network.to_owned() };
+            self.tell_undelivered(&sender, Undelivered::Left);
         }
-        let sender = Sender { from, target, network: network.to_owned() };
-        self.tell_undelivered(&sender, Undelivered::Left);
     }
 
     /// A message that was given a token arrived.
@@ -239,12 +248,9 @@ impl Hub {
     /// The stream that carried a message with a token was given up.
     pub(super) fn message_lost(&mut self, token: Token) {
         self.relay.refusals.lost(token);
-        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
-            // Tokens only grow: the first is the oldest.
-            self.relay.given_up.insert(token);
-            if self.relay.given_up.len() > MAX_GIVEN_UP {
-                self.relay.given_up.pop_first();
-            }
+        if let Some((sender, _)) = self.relay.under_way.remove(&token)
+            && self.relay.is_first_told(token)
+        {
             self.tell_undelivered(&sender, Undelivered::Silent);
         }
     }

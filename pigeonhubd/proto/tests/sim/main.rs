@@ -41,6 +41,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (602, "the same, when only one of the two ends knew"),
     (646, "clients of a large network were not told that a peer left which had moved before"),
     (753, "a signal waited behind a message that was given more time than signals are"),
+    (
+        10_539,
+        "a sender was told of a signal a second time, by a refusal said again after its stream was given up",
+    ),
 ];
 
 fn number(name: &str) -> Option<u64> {
