@@ -1,6 +1,7 @@
 //! What the targets share: one hub without a network, a hub that was let into
 //! its mesh, and the limits that hold whatever they say.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use pigeonhub_proto::mesh::identity::{HubKey, Identity, MeshKey, hub_id};
 use pigeonhub_proto::settings::Settings;
 use pigeonhub_proto::time::{Now, Time};
 use pigeonhub_proto::wire::mesh::{LinkFrame, decode};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The mesh's name.
@@ -90,12 +92,13 @@ impl Bench {
     }
 }
 
-/// The data of the text message of that `type` to `conn`.
+/// The data of the text message of that `type` to `conn`; null if it is no text of Rust's.
 pub fn data_of(said: &[Output], conn: u64, kind: &str) -> Option<Value> {
     said.iter().find_map(|output| match output {
         Output::Text { conn: to, text } if to.0 == conn => {
-            let mut message: Value = serde_json::from_str(text).expect("a hub says JSON");
-            (message["type"] == kind).then(|| message["data"].take())
+            let message: BTreeMap<&str, &RawValue> = serde_json::from_str(text).expect("a hub says JSON");
+            let data = message.get("data").and_then(|data| serde_json::from_str(data.get()).ok());
+            (message["type"].get().trim_matches('"') == kind).then(|| data.unwrap_or_default())
         }
         _ => None,
     })

@@ -2,12 +2,14 @@
 //! connections, two clients, a hub that has proven nothing and one that greets late.
 #![no_main]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use pigeonhub_fuzz::{Bench, data_of};
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::Output;
+use serde_json::value::RawValue;
 
 const JOIN: &str = r#"{"type":"announce","networkName":"global","data":{"isHub":false}}"#;
 
@@ -24,8 +26,10 @@ fuzz_target!(|data: &[u8]| {
         let said = bench.text(conn, text);
         for output in &said {
             if let Output::Text { text, .. } = output {
-                let value: serde_json::Value = serde_json::from_str(text).expect("a hub says JSON");
-                assert!(value["type"].is_string(), "{text}");
+                // What clients wrote is passed on as it is, half of a surrogate pair included,
+                // which is JSON but no text of Rust's.
+                let said: BTreeMap<&str, &RawValue> = serde_json::from_str(text).expect("a hub says JSON");
+                assert!(said["type"].get().starts_with('"'), "{text}");
             }
         }
         // Nobody speaks as another, whatever the message says.
