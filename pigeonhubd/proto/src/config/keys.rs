@@ -205,7 +205,7 @@ pub static KEYS: [Key; 41] = [
         count(1, 10_000),
         None,
         None,
-        "How many peers of its network a client is introduced to at most."
+        "How many peers of its network a newcomer is introduced to at most; as others come, up to twice as many."
     ),
     key!(listen.peer_timeout, time(100, 24 * HOUR), None, None, "Silence after which a client is dropped."),
     key!(
