@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Ground, Hub, Need, Plan, Process, Raw, skipped, until_ok};
+use crate::harness::{Ground, Hub, Need, Plan, Process, Raw, skipped, tied, until_ok};
 
 const NETWORK: &str = "pigeons";
 
@@ -156,7 +156,7 @@ fn prometheus_scrapes_a_hub() {
          [\"127.0.0.1:{target}\"]}}]\n"
     );
     std::fs::write(&config, text).expect("a configuration file");
-    let mut command = Command::new("prometheus");
+    let mut command = tied("prometheus");
     command.arg("--config.file").arg(config).arg("--storage.tsdb.path").arg(ground.folder().join("tsdb"));
     command.arg(format!("--web.listen-address=127.0.0.1:{port}"));
     let _prometheus = Process::start("prometheus", &mut command);

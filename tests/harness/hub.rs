@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use pigeonhub_proto::control::{Answer, Command as Ask, ControlRequest, ControlResponse, MeshState, Status};
 use pigeonhub_proto::control::{CONTROL_VERSION, HubInfo, LinkInfo, PeerInfo};
 
-use super::process::Process;
+use super::process::{Process, tied};
 use super::skip::faketime;
 use super::{Ground, Net, until, until_ok};
 
@@ -126,12 +126,12 @@ impl Plan {
     pub(crate) fn command(&self, ground: &Ground, port: u16) -> Command {
         let home = self.home.clone().unwrap_or_else(|| ground.folder().join("home"));
         fs::create_dir_all(&home).expect("a home");
-        let mut command = Command::new(self.place.as_ref().map_or_else(daemon, |_| PathBuf::from("ip")));
+        let mut command = tied(self.place.as_ref().map_or_else(daemon, |_| PathBuf::from("ip")));
         if let Some((namespace, _)) = &self.place {
             command.args(["netns", "exec", namespace]).arg(daemon());
         }
         if let Some((program, arguments)) = self.under.split_first() {
-            command = Command::new(program);
+            command = tied(program);
             command.args(arguments).arg(daemon());
         }
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("HOME", &home);

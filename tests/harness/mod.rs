@@ -20,7 +20,7 @@ pub(crate) use crowd::{Crowd, Sums};
 pub(crate) use ground::Ground;
 pub(crate) use hub::{Hub, Plan, daemon};
 pub(crate) use net::Net;
-pub(crate) use process::Process;
+pub(crate) use process::{Process, tied};
 pub(crate) use raw::{Closed, Raw};
 pub(crate) use rogue::{Lair, Link, Rogue, greeted, say_hello};
 pub(crate) use script::JsHub;

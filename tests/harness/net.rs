@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{Process, until};
+use super::{Process, tied, until};
 
 static MADE: AtomicU32 = AtomicU32::new(0);
 
@@ -184,7 +184,7 @@ EOF\n"
             );
         }
         shell(&script);
-        let mut command = Command::new("python3");
+        let mut command = tied("python3");
         command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/harness/delay.py"));
         command.args([self.hosts.to_string(), delay.to_string(), jitter.to_string()]);
         let switch = Process::start("the slow switch", &mut command);

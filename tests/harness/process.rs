@@ -1,5 +1,6 @@
 //! A child process that ends with its owner, and whose log is shown when the test fails.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +8,8 @@ use std::thread;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use super::skip::on_path;
 
 /// Lines of log that are kept; the oldest go first.
 const LOG_LINES: usize = 20_000;
@@ -20,6 +23,17 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: Lines,
+}
+
+/// A command for `program` that is killed when the thread that starts it ends, even if that is
+/// killed itself. Without util-linux's `setpriv` it is only stopped by whoever holds it.
+pub(crate) fn tied(program: impl AsRef<OsStr>) -> Command {
+    if on_path("setpriv").is_none() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
 }
 
 fn lock(lines: &Lines) -> MutexGuard<'_, Vec<String>> {
@@ -122,4 +136,20 @@ impl Drop for Process {
             }
         }
     }
+}
+
+#[test]
+fn what_a_test_started_does_not_outlive_it() {
+    if on_path("setpriv").is_none() {
+        return;
+    }
+    let start = || {
+        let process = Process::start("sleep", tied("sleep").arg("600"));
+        let name = format!("/proc/{}/comm", process.pid());
+        super::until("it runs", || (std::fs::read_to_string(&name).ok()? == "sleep\n").then_some(()));
+        process
+    };
+    let mut process = thread::spawn(start).join().expect("it starts");
+    let ended = super::until("it is killed with its thread", || process.ended());
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&ended), Some(9));
 }

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command};
+use std::process::ChildStdin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use super::process::Process;
+use super::process::{Process, tied};
 use super::{Ground, until};
 
 /// Where the scripts are.
@@ -31,7 +31,7 @@ impl Script {
     pub(crate) fn start(ground: &Ground, name: &str, file: &str, arguments: &[String]) -> Self {
         let events = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&events);
-        let mut command = Command::new("node");
+        let mut command = tied("node");
         // Whatever it and its browser keep goes with the ground.
         for variable in ["HOME", "TMPDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"] {
             command.env(variable, ground.folder());

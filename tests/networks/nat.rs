@@ -1,20 +1,19 @@
 //! Hubs behind routers that translate addresses, and coturn for STUN and TURN.
 
-use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use pigeonhub_proto::control::LinkInfo;
 
 use super::{PORT, plan};
-use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Process, skipped, until_ok};
+use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Process, skipped, tied, until_ok};
 
 /// Where the relay is, and no hub.
 const RELAY: &str = "10.0.0.254:";
 
 /// Debian's coturn in the middle, for STUN and TURN alike.
 fn coturn(ground: &Ground) -> Process {
-    let mut command = Command::new("turnserver");
+    let mut command = tied("turnserver");
     command.args(["-n", "--listening-ip", "10.0.0.254", "--relay-ip", "10.0.0.254", "--log-file", "stdout"]);
     command.args(["--lt-cred-mech", "--realm", "pigeons", "--user", "hub:secret", "--no-tls", "--no-dtls"]);
     command.args(["--no-cli", "--simple-log", "--verbose"]);
