@@ -164,7 +164,17 @@ impl Page<'_> {
         help: &str,
         values: impl IntoIterator<Item = (Labels<'l>, usize)>,
     ) -> fmt::Result {
-        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.unit_gauges(name, None, help, values)
+    }
+
+    fn unit_gauges<'l>(
+        &mut self,
+        name: &str,
+        unit: Option<&Unit>,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<'l>, usize)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, unit, MetricType::Gauge)?;
         for (labels, value) in values {
             metric.encode_family(&labels)?.encode_gauge(&(value as u64))?;
         }

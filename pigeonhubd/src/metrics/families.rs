@@ -68,7 +68,19 @@ impl Snapshot {
             [(&[("home", "local")][..], status.local_peers), (&[("home", "remote")], status.remote_peers)],
         )?;
         page.gauge("pigeonhubd_networks", "Networks with a client here.", status.networks)?;
-        page.counter("pigeonhubd_announces", "Announces of clients that were accepted.", counted.announces)
+        page.counter("pigeonhubd_announces", "Announces of clients that were accepted.", counted.announces)?;
+        page.counter(
+            "pigeonhubd_announces_cut",
+            "Announces of other hubs' peers of whose data nothing but the id was kept, for want of room.",
+            counted.announces_cut,
+        )?;
+        let (here, elsewhere) = (now.announce_data.here, now.announce_data.elsewhere);
+        page.unit_gauges(
+            "pigeonhubd_announce_data",
+            Some(&Unit::Bytes),
+            "Announce data of peers, of this hub and of others.",
+            [(&[("home", "local")][..], here), (&[("home", "remote")], elsewhere)],
+        )
     }
 
     pub(super) fn signals(&self, page: &mut Page<'_>) -> Result {

@@ -5,8 +5,10 @@
 //! older hub, then the later stamp, then the smaller hub id.
 
 mod closest;
+mod held;
 
 pub use closest::closest;
+pub use held::{CLAIM_SHARE, CLIENT_SHARE, Held, MOST};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -159,6 +161,7 @@ pub struct Directory {
     /// Entries that got another home, perhaps a session.
     moved: Vec<EntryKey>,
     left: Vec<Place>,
+    held: Held,
 }
 
 impl Directory {
@@ -212,6 +215,23 @@ impl Directory {
         self.get(self.key(network, peer)?)
     }
 
+    /// How much announce data there is.
+    pub fn held(&self) -> Held {
+        self.held
+    }
+
+    /// Announce data of a peer in a network, as `home` claims it, in bytes.
+    pub fn held_for(&self, network: &str, peer: &Id, home: Home) -> usize {
+        let claims = self.find(network, peer).map_or(&[][..], |entry| &entry.claims);
+        claims.iter().find(|claim| claim.home == home).map_or(0, |claim| claim.shown.len())
+    }
+
+    /// Whether a claim may have so many bytes of announce data though that is
+    /// more than a share: all together have less than [`MOST`] then, or it had as many before.
+    pub fn has_room(&self, network: &str, peer: &Id, home: Home, bytes: usize) -> bool {
+        self.held.has_room(home, self.held_for(network, peer, home), bytes)
+    }
+
     /// Takes a claim. One from the same home replaces the one before.
     pub fn claim(&mut self, network: &str, peer: Spelled, claim: Claim) -> Claimed {
         let name = self.name(network);
@@ -223,6 +243,7 @@ impl Directory {
         let own = !matches!(claim.home, Home::Hub(_));
         let Some(key) = place.peers.get(&peer.id).copied() else {
             let entry = Entry { peer, network: name, claims: vec![claim], met: Vec::new(), direct: None };
+            self.held.replace(Held::default(), Held::of(&entry.claims));
             let key = EntryKey(u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX));
             place.peers.insert(peer.id, key);
             if own {
@@ -235,11 +256,12 @@ impl Directory {
             place.own.insert(peer.id, key);
         }
         let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Claimed::Ignored(key) };
-        let before = entry.claim().clone();
+        let (before, held) = (entry.claim().clone(), Held::of(&entry.claims));
         entry.claims.retain(|other| other.home != claim.home);
         let at = entry.claims.iter().position(|other| claim.beats(other)).unwrap_or(entry.claims.len());
         entry.claims.insert(at, claim);
         entry.claims.truncate(MAX_CLAIMS);
+        self.held.replace(held, Held::of(&entry.claims));
         if at == 0 {
             entry.peer = peer;
         }
@@ -264,7 +286,9 @@ impl Directory {
         if known == 1 && counted {
             return self.remove(key);
         }
+        let held = Held::of(&entry.claims);
         entry.claims.retain(|claim| claim.home != home);
+        self.held.replace(held, Held::of(&entry.claims));
         let changed = entry.claims.len() != known;
         let own = entry.claims.iter().any(|claim| !matches!(claim.home, Home::Hub(_)));
         if !own && let Some(network) = self.networks.get_mut(network) {
@@ -310,6 +334,7 @@ impl Directory {
 
     fn remove(&mut self, key: EntryKey) -> Unclaimed {
         let Some(entry) = self.entries.try_remove(key.0 as usize) else { return Unclaimed::Nothing };
+        self.held.replace(Held::of(&entry.claims), Held::default());
         if let Some(network) = self.networks.get_mut(&entry.network) {
             if let Some(conn) = entry.direct {
                 let (peer, name, number) = (entry.peer, Arc::clone(&entry.network), network.number);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::relay::Signal;
-use crate::directory::{Claim, Home};
+use crate::directory::{CLAIM_SHARE, CLIENT_SHARE, Claim, Home, MOST};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
@@ -93,6 +93,15 @@ impl Hub {
             return self.adopt_legacy(conn, peer);
         }
         let network = self.directory.name(&frame.network);
+        if !self.may_hold(conn, peer.id, &network, data.shown.len()) {
+            let text = format!(
+                "this hub holds {} MiB of announce data; until there is room again a client gets no more than {} \
+                 KiB in all its networks together: announce less 'data'",
+                MOST >> 20,
+                CLIENT_SHARE >> 10
+            );
+            return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
+        }
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if !session.networks.contains(&network) {
             if session.networks.len() >= MAX_NETWORKS_PER_PEER {
@@ -109,6 +118,28 @@ impl Hub {
         self.claim_own(&network, peer, claim);
         self.counters.announces += 1;
         self.event(Event::PeerAnnounced { peer_id: peer.id, network: network.to_string() });
+    }
+
+    /// Whether a client's announce data in a network may be so many bytes.
+    fn may_hold(&self, conn: ConnId, peer: Id, network: &str, bytes: usize) -> bool {
+        let home = Home::Session(conn);
+        if self.directory.has_room(network, &peer, home, bytes) {
+            return true;
+        }
+        let others = self.sessions.get(conn).into_iter().flat_map(|session| &session.networks);
+        let others = others.filter(|other| ***other != *network);
+        let held: usize = others.map(|other| self.directory.held_for(other, &peer, home)).sum();
+        held + bytes <= CLIENT_SHARE
+    }
+
+    /// The announce data of a peer that another hub or an old one tells of, as
+    /// far as there is room for it: else nothing but its id.
+    pub(super) fn kept_data(&mut self, network: &str, peer: Spelled, home: Home, shown: &str) -> Arc<str> {
+        if shown.len() <= CLAIM_SHARE || self.directory.has_room(network, &peer.id, home, shown.len()) {
+            return shown.into();
+        }
+        self.counters.announces_cut += 1;
+        AnnounceData::bare(peer).into()
     }
 
     /// This hub's claim of a peer: a new one, unless the same connection had one.

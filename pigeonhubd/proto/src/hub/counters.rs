@@ -11,6 +11,7 @@ pub use labels::{
     TurnedAway, Undelivered,
 };
 
+use crate::directory::Held;
 use crate::wire::reply::ErrorCode;
 
 /// From a tenth of a millisecond on, in microseconds.
@@ -32,6 +33,8 @@ pub struct Counters {
     pub turned_away: Tally<TurnedAway>,
     /// Announces that were accepted.
     pub announces: u64,
+    /// Announces told of by other hubs and old ones of which nothing but the id was kept, for want of room.
+    pub announces_cut: u64,
     pub signals: Tally<SignalOutcome>,
     pub undelivered: Tally<Undelivered>,
     /// Links on the shortest path of each relayed signal.
@@ -65,6 +68,7 @@ impl Default for Counters {
             sessions_closed: Tally::default(),
             turned_away: Tally::default(),
             announces: 0,
+            announces_cut: 0,
             signals: Tally::default(),
             undelivered: Tally::default(),
             relay_hops: Histogram::new(HOPS),
@@ -129,4 +133,6 @@ pub struct Gauges {
     /// Messages for other hubs that are not acknowledged, and their bytes.
     pub queued: usize,
     pub queued_bytes: usize,
+    /// Announce data.
+    pub announce_data: Held,
 }

@@ -5,6 +5,9 @@
 //! stream between the two, so it is complete and in order; when a stream
 //! starts anew, both ends forget what was asked and ask again.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -429,8 +432,8 @@ impl Hub {
                 if other || long || (!known && self.directory.len() >= MAX_PEERS) {
                     return;
                 }
-                let claim =
-                    Claim { home, stamp, legacy, subscription, announced_at, shown: (&*shown).into() };
+                let shown = self.kept_data(&network, peer, home, &shown);
+                let claim = Claim { home, stamp, legacy, subscription, announced_at, shown };
                 let claimed = self.directory.claim(&network, peer, claim);
                 self.peer_claimed(&network, peer.id, claimed);
             }

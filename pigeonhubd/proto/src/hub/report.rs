@@ -72,6 +72,7 @@ impl Hub {
             under_way,
             queued,
             queued_bytes,
+            announce_data: self.directory.held(),
         }
     }
 

@@ -191,6 +191,11 @@ pub enum AnnounceError {
 }
 
 impl AnnounceData {
+    /// What is shown of a peer in any case.
+    pub fn bare(peer: Spelled) -> String {
+        format!("{{\"peerId\":\"{peer}\",\"isHub\":false}}")
+    }
+
     /// Reads the `data` of `peer`'s announce. Without one it is `{}`.
     pub fn parse(peer: Spelled, data: Option<&RawValue>) -> Result<Self, AnnounceError> {
         let text = data.map_or("{}", RawValue::get);
@@ -201,7 +206,8 @@ impl AnnounceData {
             serde_json::from_str(text).map_err(|_| AnnounceError::NotObject)?;
         members.remove("peerId");
         let claims_hub = members.remove("isHub").is_some_and(|value| value.get() == "true");
-        let mut shown = format!("{{\"peerId\":\"{peer}\",\"isHub\":false");
+        let mut shown = Self::bare(peer);
+        shown.pop();
         for (name, value) in &members {
             shown.push(',');
             shown.push_str(&serde_json::to_string(name).unwrap_or_default());
