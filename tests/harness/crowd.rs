@@ -19,6 +19,10 @@ const NETWORK: &str = "crowd";
 /// notice that another is gone, and a busy machine's share.
 const VERDICT: Duration = Duration::from_secs(30);
 
+/// By then a signal is at its target's hub, or its sender is told: `mesh.signal_timeout`, and a busy
+/// machine's share.
+const ARRIVAL: Duration = Duration::from_secs(15);
+
 /// One connection of a client.
 struct Session {
     member: usize,
@@ -90,8 +94,10 @@ pub(crate) struct Sums {
     pub(crate) sender_gone: usize,
     /// The target's connection died with its hub, and perhaps what was in it.
     pub(crate) target_gone: usize,
-    /// The target's connection was closed in order, as its hub left, and the word that nobody was
-    /// there any more did not reach a hub that stood still or was cut off just then.
+    /// Lost without a word, and the target's connection was closed in order, as its hub left, within
+    /// the time in which the signal arrives. Of a signal that came after that the sender was to be
+    /// told: this excuses that the word did not get through, and cannot tell whether the signal was
+    /// rather lost in the hub just before. Other losses it does not excuse.
     pub(crate) target_left: usize,
     /// Reached two connections of one client, one after the other.
     pub(crate) moved: usize,
@@ -284,7 +290,12 @@ impl Crowd {
                 (true, 1..) => sums.told += 1,
                 (true, 0) if died(&self.sessions[signal.session]) => sums.sender_gone += 1,
                 (true, 0) => {
-                    let gone = |session: &&Session| session.member == signal.to && died(session);
+                    let late = VERDICT - ARRIVAL;
+                    let arrived = signal.sent + signal.patience - late;
+                    let gone = |session: &&Session| {
+                        session.member == signal.to
+                            && session.ended.is_some_and(|end| end >= signal.sent && end <= arrived)
+                    };
                     let gone = self.sessions.iter().filter(gone).map(|session| session.broken).max();
                     let Some(broken) = gone else {
                         panic!(
