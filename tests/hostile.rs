@@ -3,14 +3,18 @@
 //! the bound that each attack states. Figures are printed and judged by nobody;
 //! `tests/figures` prints them from a release build.
 
+mod floods;
+
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn, sockopt};
 use pigeonhub_proto::mesh::identity::MeshKey;
+use rustls::ClientConfig;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
@@ -28,6 +32,8 @@ const QUIET: Duration = Duration::from_secs(2);
 struct Siege {
     _ground: Ground,
     hub: Hub,
+    /// How honest clients speak TLS to it, if it does.
+    tls: Option<Arc<ClientConfig>>,
     quiet: Vec<Duration>,
     before: u64,
 }
@@ -42,21 +48,24 @@ fn memory(hub: &Hub, field: &str) -> u64 {
 
 impl Siege {
     fn new() -> Self {
-        pigeonhubd::daemon::raise_file_limit().expect("open files for thousands of sockets");
-        let ground = Ground::new();
         // So few connects that a slow machine is refused some as well.
         let config = format!("[listen]\ntrusted_proxies = [\"{PROXY}\"]\nmax_connects_per_second = 10\n");
-        let hub = Plan::first().config(&config).start(&ground);
-        let watch = Watch::begin(&hub);
+        Self::of(&Plan::first().config(&config), Ground::new(), None)
+    }
+
+    fn of(plan: &Plan, ground: Ground, tls: Option<Arc<ClientConfig>>) -> Self {
+        pigeonhubd::daemon::raise_file_limit().expect("open files for thousands of sockets");
+        let hub = plan.start(&ground);
+        let watch = Watch::begin(&hub, tls.as_ref());
         thread::sleep(QUIET);
         let quiet = watch.end();
         let before = memory(&hub, "VmRSS");
-        Self { _ground: ground, hub, quiet, before }
+        Self { _ground: ground, hub, tls, quiet, before }
     }
 
     /// The attack; `bound` is what the hub's memory may grow by at most, in MiB.
     fn attacked<T>(&mut self, what: &str, bound: u64, attack: impl FnOnce(&Hub) -> T) -> T {
-        let watch = Watch::begin(&self.hub);
+        let watch = Watch::begin(&self.hub, self.tls.as_ref());
         let begin = Instant::now();
         let outcome = attack(&self.hub);
         let took = begin.elapsed();
@@ -73,8 +82,7 @@ impl Siege {
         );
         assert!(grown <= bound * MIB, "{what}: memory grew by {} MiB, over {bound}", grown / MIB);
         // Strangers are still let in, and served.
-        let mut client = Raw::join(&self.hub, &"d4".repeat(20), "later");
-        client.settle();
+        drop(Watch::begin(&self.hub, self.tls.as_ref()).end());
         outcome
     }
 

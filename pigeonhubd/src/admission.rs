@@ -107,6 +107,12 @@ impl Admission {
         !caller.via_proxy && self.old_hubs.iter().any(|listed| listed.contains(caller.address))
     }
 
+    /// Whether what comes over TCP from `remote` is that address's own, and so counts for it.
+    pub fn counts_arrivals_of(&self, remote: IpAddr) -> bool {
+        let address = remote.to_canonical();
+        !self.trusts(address) && !self.is_old_hub(Caller { address, via_proxy: false })
+    }
+
     /// Whether such a request may become a WebSocket. `proves_key`: it is a
     /// hub's, which will have to prove the mesh key and gets nothing before.
     ///

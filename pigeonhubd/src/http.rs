@@ -71,6 +71,14 @@ pub struct Site {
     pub admission: Admission,
 }
 
+impl Site {
+    /// Whether one more TCP connection may come from that address.
+    pub fn arrives(&self, remote: IpAddr) -> bool {
+        !self.admission.counts_arrivals_of(remote)
+            || self.edge.addresses().arrives(remote, self.admission.rates)
+    }
+}
+
 /// Which pages a port has. `/health`, `/livez` and `/readyz` are on every one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
@@ -192,10 +200,14 @@ async fn answer(
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     site.edge.counters().requests.one();
-    let mut response = if handshake::wanted(&parts.headers) && site.pages != Pages::Monitoring {
-        door::upgrade(&parts, remote, site, wanted)
-    } else {
-        match parts.method {
+    let upgrade = (handshake::wanted(&parts.headers) && site.pages != Pages::Monitoring)
+        .then(|| door::upgrade(&parts, remote, site, wanted));
+    let mut response = match upgrade {
+        // It counts among the connects.
+        Some(granted) if granted.status() == StatusCode::SWITCHING_PROTOCOLS => granted,
+        _ if !door::may_ask(&parts.headers, remote, site) => door::too_often(),
+        Some(refused) => refused,
+        None => match parts.method {
             Method::OPTIONS => Response::default(),
             Method::GET | Method::HEAD => page(parts.uri.path(), &parts.headers, site).await,
             _ => {
@@ -204,7 +216,7 @@ async fn answer(
                 refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
                 refused
             }
-        }
+        },
     };
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, site.cors_origin.clone());

@@ -168,9 +168,13 @@ async fn accept(
         match accepted {
             Ok((tcp, remote)) => {
                 short = false;
+                let Live { site, max_connections } = live.borrow().clone();
+                if !site.arrives(remote.ip()) {
+                    site.edge.counters().refusals.address_arrivals.one();
+                    continue;
+                }
                 // Without it signals wait for the acknowledgement of the ones before.
                 let _ = tcp.set_nodelay(true);
-                let Live { site, max_connections } = live.borrow().clone();
                 match gate.places.take(max_connections.saturating_add(SPARE_CONNECTIONS)) {
                     Some(place) => {
                         let handshake = gate.handshakes.begin(remote.ip(), MAX_HANDSHAKES);

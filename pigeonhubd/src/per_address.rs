@@ -1,4 +1,5 @@
-//! What one address may take: connections at once, connects and messages a second.
+//! What one address may take: connections at once; connects, requests for
+//! pages, and messages a second.
 //!
 //! Rates are a leaky bucket (GCRA, by the `governor` crate) that holds
 //! [`BURST`] seconds' worth, so that many users behind one address may come at
@@ -29,6 +30,11 @@ pub const MAX_ADDRESSES: usize = 65_536;
 
 /// Seconds over which a rate is counted.
 pub const BURST: u32 = 10;
+
+/// How many TCP connections an address may open for each WebSocket that it may
+/// open: who comes a little too often is told so, and who floods is cut off
+/// before it costs a TLS handshake.
+pub const ARRIVALS: u32 = 2;
 
 /// Seconds after which an address that is not connected is forgotten: its
 /// buckets are empty again.
@@ -90,7 +96,9 @@ struct Address {
     open: Arc<AtomicU32>,
     /// Seconds since the origin at which it last came or went.
     touched: AtomicU64,
+    arrivals: Option<Bucket>,
     connects: Option<Bucket>,
+    pages: Option<Bucket>,
     messages: Option<Bucket>,
 }
 
@@ -114,10 +122,22 @@ fn bucket(per_second: u32, origin: Instant) -> Option<Bucket> {
     Some(RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), SinceStart(origin)))
 }
 
+fn has_room(bucket: Option<&Bucket>) -> bool {
+    bucket.is_none_or(|bucket| bucket.check().is_ok())
+}
+
 impl Address {
     fn new(rates: Rates, open: Arc<AtomicU32>, origin: Instant) -> Self {
-        let (connects, messages) = (bucket(rates.connects, origin), bucket(rates.messages, origin));
-        Self { rates, open, touched: AtomicU64::new(0), connects, messages }
+        Self {
+            rates,
+            open,
+            touched: AtomicU64::new(0),
+            arrivals: bucket(rates.connects.saturating_mul(ARRIVALS), origin),
+            connects: bucket(rates.connects, origin),
+            // As often as it may connect, and counted apart: neither takes room from the other.
+            pages: bucket(rates.connects, origin),
+            messages: bucket(rates.messages, origin),
+        }
     }
 }
 
@@ -131,8 +151,7 @@ pub struct Place {
 impl Place {
     /// Whether one more message may come.
     pub fn message(&self) -> bool {
-        let bucket = self.address.as_ref().and_then(|address| address.messages.as_ref());
-        bucket.is_none_or(|bucket| bucket.check().is_ok())
+        has_room(self.address.as_ref().and_then(|address| address.messages.as_ref()))
     }
 
     /// Messages a second that may come, for those who are told; 0 if there is no limit.
@@ -164,13 +183,8 @@ impl Addresses {
     /// Which limit it would break.
     pub fn enter(&self, caller: Caller, rates: Rates) -> Result<Place, TooMany> {
         let free = Place { address: None, origin: self.origin };
-        let remote = customer(caller.address);
-        let own = remote.is_loopback() && !caller.via_proxy;
-        if own || rates == Rates::default() {
-            return Ok(free);
-        }
-        let Some(address) = self.address(remote, rates) else { return Ok(free) };
-        if address.connects.as_ref().is_some_and(|bucket| bucket.check().is_err()) {
+        let Some(address) = self.limited(caller, rates) else { return Ok(free) };
+        if !has_room(address.connects.as_ref()) {
             return Err(TooMany::Connects);
         }
         let most = if rates.connections == 0 { u32::MAX } else { rates.connections };
@@ -178,6 +192,24 @@ impl Addresses {
         let entered = address.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         entered.map_err(|_| TooMany::Connections)?;
         Ok(Place { address: Some(address), origin: self.origin })
+    }
+
+    /// Whether one more TCP connection may come from `remote`, which is no proxy.
+    pub fn arrives(&self, remote: IpAddr, rates: Rates) -> bool {
+        let caller = Caller { address: remote, via_proxy: false };
+        self.limited(caller, rates).is_none_or(|address| has_room(address.arrivals.as_ref()))
+    }
+
+    /// Whether that caller gets one more page.
+    pub fn page(&self, caller: Caller, rates: Rates) -> bool {
+        self.limited(caller, rates).is_none_or(|address| has_room(address.pages.as_ref()))
+    }
+
+    /// The address of a caller, if it has limits.
+    fn limited(&self, caller: Caller, rates: Rates) -> Option<Arc<Address>> {
+        let remote = customer(caller.address);
+        let own = remote.is_loopback() && !caller.via_proxy;
+        if own || rates == Rates::default() { None } else { self.address(remote, rates) }
     }
 
     /// How many are remembered.
@@ -291,6 +323,25 @@ mod tests {
             (0..100).take_while(|i| if i % 2 == 0 { place.message() } else { other.message() }).count();
         assert!((20..60).contains(&said), "{said}");
         assert!(addresses.enter(direct(ip("192.0.2.3")), rates).expect("another").message());
+    }
+
+    #[test]
+    fn pages_and_arrivals_are_counted_apart_from_connects() {
+        let (addresses, rates) = (Addresses::default(), Rates { connects: 2, ..Rates::default() });
+        let caller = direct(ip("192.0.2.1"));
+        let pages = (0..1000).take_while(|_| addresses.page(caller, rates)).count();
+        let arrivals = (0..1000).take_while(|_| addresses.arrives(caller.address, rates)).count();
+        // More only if the test stood still for seconds.
+        assert!((20..60).contains(&pages) && (40..120).contains(&arrivals), "{pages} {arrivals}");
+        assert!(addresses.enter(caller, rates).is_ok(), "WebSockets have room of their own");
+        assert!(addresses.page(direct(ip("192.0.2.2")), rates) && addresses.arrives(ip("192.0.2.2"), rates));
+        for _ in 0..1000 {
+            assert!(addresses.page(direct(ip("127.0.0.1")), rates) && addresses.arrives(ip("::1"), rates));
+            assert!(
+                addresses.page(caller, Rates::default())
+                    && addresses.arrives(caller.address, Rates::default())
+            );
+        }
     }
 
     #[test]

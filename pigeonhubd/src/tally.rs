@@ -86,6 +86,10 @@ pub struct Refusals {
     pub address_connections: Count,
     /// As many connects of one address in a short time as may be.
     pub address_connects: Count,
+    /// As many TCP connections of one address in a short time as may be.
+    pub address_arrivals: Count,
+    /// As many requests of one address in a short time as may be.
+    pub address_requests: Count,
 }
 
 impl Refusals {
@@ -101,6 +105,8 @@ impl Refusals {
             ("crowded-out", &self.crowded),
             ("address-connections", &self.address_connections),
             ("address-connects", &self.address_connects),
+            ("address-arrivals", &self.address_arrivals),
+            ("address-requests", &self.address_requests),
         ]
         .into_iter()
         .map(|(reason, count)| (reason, count.get()))

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use tokio_tungstenite::tungstenite::stream::MaybeTlsStream;
+use tokio_tungstenite::tungstenite::{self, Connector, Message, WebSocket};
 
 use super::Hub;
 
@@ -18,15 +20,20 @@ const PACE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client whose thread blocks until a message comes, so that its own pauses are in no figure.
-struct Blocking(WebSocket<TcpStream>);
+struct Blocking(WebSocket<MaybeTlsStream<TcpStream>>);
 
 impl Blocking {
-    fn join(hub: &Hub, peer: &str) -> Self {
+    fn join(hub: &Hub, peer: &str, tls: Option<&Arc<ClientConfig>>) -> Self {
         let stream = TcpStream::connect((hub.address, hub.port)).expect("the hub listens");
         stream.set_nodelay(true).expect("a socket option");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket option");
-        let url = format!("{}/?peerId={peer}", hub.url());
-        let mut client = Self(tungstenite::client(url, stream).expect("the hub takes honest clients").0);
+        let mut url = format!("{}/?peerId={peer}", hub.url());
+        let mut connector = Connector::Plain;
+        if let Some(tls) = tls {
+            (url, connector) = (url.replacen("ws:", "wss:", 1), Connector::Rustls(Arc::clone(tls)));
+        }
+        let joined = tungstenite::client_tls_with_config(url, stream, None, Some(connector));
+        let mut client = Self(joined.expect("the hub takes honest clients").0);
         client.say(&json!({"type": "announce", "networkName": NETWORK, "data": {}}));
         client.say(&json!({"type": "ping"}));
         client.next("pong");
@@ -57,10 +64,10 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Two clients join, and signal until the end.
-    pub(crate) fn begin(hub: &Hub) -> Self {
+    /// Two clients join, over TLS if there is a way to speak it, and signal until the end.
+    pub(crate) fn begin(hub: &Hub, tls: Option<&Arc<ClientConfig>>) -> Self {
         let (a, b) = ("a7".repeat(20), "b8".repeat(20));
-        let (mut from, mut to) = (Blocking::join(hub, &a), Blocking::join(hub, &b));
+        let (mut from, mut to) = (Blocking::join(hub, &a, tls), Blocking::join(hub, &b, tls));
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let worker = thread::spawn(move || {

@@ -62,7 +62,16 @@ pub(super) fn refused(ground: &Ground) -> Vec<Finding> {
     let refused = &running.status.refused;
     let told: Vec<String> = refused.iter().map(|(why, count)| format!("{why} {count}")).collect();
     let of_room = |why: &str| {
-        matches!(why, "full" | "no-place" | "address-connections" | "address-connects" | "too-many-messages")
+        matches!(
+            why,
+            "full"
+                | "no-place"
+                | "address-connections"
+                | "address-connects"
+                | "address-arrivals"
+                | "address-requests"
+                | "too-many-messages"
+        )
     };
     vec![match told.is_empty() {
         true => Finding::ok(WHAT, "nobody since the start"),

@@ -4,7 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
 use hyper::{Response, StatusCode, http};
 use pigeonhub_proto::io::Request;
 use rustls::ServerConfig;
@@ -116,6 +118,27 @@ pub(super) fn upgrade(
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().extend(headers);
+    response
+}
+
+/// Whether the caller's address may have one more page.
+pub(super) fn may_ask(headers: &HeaderMap, remote: IpAddr, site: &Site) -> bool {
+    let caller = site.admission.caller(headers, remote);
+    let may = site.edge.addresses().page(caller, site.admission.rates);
+    if !may {
+        site.edge.counters().refusals.address_requests.one();
+    }
+    may
+}
+
+/// The answer if it may not. The next page costs it a connection.
+pub(super) fn too_often() -> Response<Body> {
+    let mut response =
+        text(StatusCode::TOO_MANY_REQUESTS, "too many requests from your address; wait a few seconds\n");
+    let headers = response.headers_mut();
+    // By then there is room for one more at the least of rates.
+    headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }
 

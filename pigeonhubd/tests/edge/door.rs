@@ -161,6 +161,38 @@ async fn one_address_may_connect_so_often() {
     let _other = from(&ground, "198.51.100.8").await;
 }
 
+/// Pages and refused WebSockets are counted together, and apart from the WebSockets that are granted.
+#[tokio::test]
+async fn one_address_gets_pages_so_often() {
+    let ground = ground(
+        "[listen]\ntrusted_proxies = [\"127.0.0.1\"]\nallowed_origins = [\"https://app.example.org\"]\nmax_connects_per_second = 1\n",
+    );
+    let page =
+        async |address: &str| ground.http("GET /health", &format!("X-Forwarded-For: {address}\r\n")).await.0;
+    let mut served = 0;
+    let refused = loop {
+        let head = page("198.51.100.7").await;
+        if !head.starts_with("http/1.1 200") {
+            break head;
+        }
+        served += 1;
+        assert!(served < 1000, "no limit");
+    };
+    assert!(served >= 10, "{served}");
+    assert!(refused.starts_with("http/1.1 429") && refused.contains("retry-after: 1\r\n"), "{refused}");
+    assert!(refused.contains("connection: close"), "{refused}");
+    assert!(refusals(&ground, "address-requests") >= 1);
+    let _client = from(&ground, "198.51.100.7").await;
+    let mut bad = String::new();
+    // Time passes: some are still told what is wrong with them.
+    while !bad.starts_with("HTTP/1.1 429") {
+        let foreign = "X-Forwarded-For: 198.51.100.7\r\nOrigin: https://evil.example\r\n";
+        bad = shake(&ground, "", foreign).await;
+        assert!(bad.starts_with("HTTP/1.1 403") || bad.starts_with("HTTP/1.1 429"), "{bad}");
+    }
+    assert!(page("198.51.100.8").await.starts_with("http/1.1 200"), "another address");
+}
+
 #[tokio::test]
 async fn messages_over_the_limit_are_told_and_then_close() {
     let mut ground = ground("[listen]\ntrusted_proxies = [\"127.0.0.1\"]\nmax_messages_per_second = 1\n");

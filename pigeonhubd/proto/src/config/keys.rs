@@ -181,8 +181,9 @@ pub static KEYS: [Key; 41] = [
         PER_ADDRESS,
         None,
         None,
-        "New connections a second from one address, counted over 10 s; 0 for no limit. Further ones are closed with \
-         1008."
+        "New WebSockets a second from one address, counted over 10 s; 0 for no limit. Further ones are closed with \
+         1008. As many requests that open none are answered, counted apart, and then 429; and of twice as many TCP \
+         connections further ones are cut off, unless a trusted proxy opens them."
     ),
     key!(
         listen.max_messages_per_second,
