@@ -319,7 +319,7 @@ pub static KEYS: [Key; 41] = [
         Kind::Text { what: WhenAlone::WHAT, check: text::parses::<WhenAlone> },
         None,
         None,
-        "What a hub is that has bootstraps and reaches none: \"ready\" after the first round of dials, or \"wait\" \
+        "What a hub is that has bootstraps and reaches none: \"ready\" after a second of vain dials, or \"wait\" \
          for another hub before systemd is told that it has started."
     ),
     key!(
@@ -394,14 +394,15 @@ pub static KEYS: [Key; 41] = [
         time(100, HOUR),
         None,
         None,
-        "Pause before a hub that could not be reached is dialled again."
+        "Pause before a hub that could not be reached is dialled again. The first pauses are shorter: a quarter of \
+         a second, then as long as it has been dialled in vain."
     ),
     key!(
         bootstrap.max_reconnect_attempts,
         count(0, 1_000_000),
         None,
         None,
-        "Dials in a row that may fail before the pause becomes a minute."
+        "Dials in a row that may fail, once the pauses are no longer shorter, before they become a minute."
     ),
     key!(
         control.admins,

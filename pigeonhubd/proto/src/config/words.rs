@@ -72,7 +72,7 @@ impl fmt::Display for Host {
 /// What a hub is that has bootstraps and reaches none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenAlone {
-    /// Ready after the first round of dials.
+    /// Ready after a second of vain dials.
     #[default]
     Ready,
     /// Not started before another hub is within reach.

@@ -47,6 +47,24 @@ impl Bench {
         said
     }
 
+    fn refuse(&mut self, conn: ConnId) {
+        self.tell(Input::DialFailed { conn, error: String::from("refused") });
+    }
+
+    /// Lets time pass in which each dial is refused; tells when there were some.
+    fn refuse_for(&mut self, duration: Duration) -> Vec<Duration> {
+        let (start, mut times) = (self.now.mono, Vec::new());
+        while self.now.mono.since(start) < duration {
+            for output in self.wait(Duration::from_millis(10)) {
+                if let Output::Dial { conn, .. } = output {
+                    times.push(self.now.mono.since(start));
+                    self.refuse(conn);
+                }
+            }
+        }
+        times
+    }
+
     fn connect(&mut self, conn: u64, peer: Id) -> Vec<Output> {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer_id = Some(peer.to_string());
@@ -98,8 +116,27 @@ fn a_lone_hub_is_ready_when_it_knows_that_nobody_else_is_there() {
     let [Output::Dial { conn, url }] = &said[..] else { panic!("one dial: {said:?}") };
     assert_eq!(url, &format!("ws://192.0.2.1:3000/?peerId={}&mesh=1", bench.hub.id()));
     assert_eq!(bench.hub.status(bench.now).state, MeshState::Joining);
-    bench.tell(Input::DialFailed { conn: *conn, error: String::from("refused") });
+    bench.refuse(*conn);
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Joining, "others may start at this moment too");
+    bench.refuse_for(Duration::from_secs(2));
     assert_eq!(bench.hub.status(bench.now).state, MeshState::Ready);
+    bench.refuse_for(Duration::from_secs(100));
+    assert_eq!(bench.hub.status(bench.now).state, MeshState::Ready, "dialling goes on, and so does this");
+}
+
+#[test]
+fn a_bootstrap_is_dialled_soon_then_regularly_then_each_minute() {
+    let bootstrap_hubs = vec![String::from("ws://192.0.2.1:3000")];
+    let mut bench = Bench::new(Settings { bootstrap_hubs, ..Settings::default() });
+    let dials: Vec<f64> =
+        bench.refuse_for(Duration::from_secs(300)).iter().map(|at| at.as_secs_f64()).collect();
+    let pauses: Vec<f64> = dials.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let regular = pauses.iter().position(|pause| *pause > 4.9).expect("the pauses grow");
+    assert!((0.1..0.5).contains(&pauses[0]), "{pauses:?}");
+    assert!(pauses[..regular].windows(2).all(|pair| pair[1] < 2.5 * pair[0]), "{pauses:?}");
+    let slow = pauses.iter().position(|pause| *pause > 59.0).expect("a pause becomes a minute");
+    assert!(pauses[regular..slow].iter().all(|pause| (4.9..5.3).contains(pause)), "{pauses:?}");
+    assert!((9..=10).contains(&(slow - regular)), "max_reconnect_attempts counts these: {pauses:?}");
 }
 
 #[test]

@@ -21,6 +21,11 @@ use crate::time::Time;
 
 /// The pause once a hub has been dialled often in vain.
 const SLOW: Duration = Duration::from_secs(60);
+/// The first pause after a bootstrap failed or was lost. Hubs that start
+/// together, in whatever order, should not wait `reconnect_interval` for each other.
+const QUICK: Duration = Duration::from_millis(250);
+/// How long a bootstrap may refuse before a hub that knows no other is ready alone.
+const FIRST_ROUND: Duration = Duration::from_secs(1);
 /// The first pause before a vanished hub is dialled, at most, if the mesh may
 /// be in pieces: signals between them wait no longer than `signal_timeout`.
 const SOON: Duration = Duration::from_secs(1);
@@ -34,9 +39,15 @@ struct Bootstrap {
     state: State,
     /// The hub that was last found there.
     hub: Option<Id>,
-    /// Dials that failed since the last that did not.
+    /// Dials that failed since the last that did not, without the quick ones.
     failures: u32,
-    /// The first dial is over.
+    /// A dial failed.
+    failed: bool,
+    /// When the first dial began of those that failed since the last that did not.
+    failing_since: Option<Time>,
+    /// When it was last connected.
+    up_at: Time,
+    /// It was reached once, or is not waited for any more.
     answered: bool,
 }
 
@@ -52,7 +63,22 @@ enum State {
 
 impl Bootstrap {
     fn new(url: &str, at: Time) -> Self {
-        Self { url: url.to_owned(), state: State::Waiting(at), hub: None, failures: 0, answered: false }
+        let (url, state) = (url.to_owned(), State::Waiting(at));
+        Self {
+            url,
+            state,
+            hub: None,
+            failures: 0,
+            failed: false,
+            failing_since: None,
+            up_at: at,
+            answered: false,
+        }
+    }
+
+    fn up(&mut self, conn: ConnId, hub: Option<Id>, now: Time) {
+        (self.state, self.hub, self.up_at) = (State::Up(conn), hub, now);
+        (self.failures, self.failing_since, self.answered) = (0, None, true);
     }
 }
 
@@ -100,25 +126,26 @@ impl Bootstraps {
 }
 
 impl Hub {
-    /// Whether each bootstrap has answered or failed once.
+    /// Whether no bootstrap is waited for: each has answered, or failed, for
+    /// [`FIRST_ROUND`] if no other hub is known.
     pub(in crate::hub) fn first_round_is_over(&self) -> bool {
-        self.joining.bootstraps.list.iter().all(|bootstrap| bootstrap.answered)
+        let not_alone = self.other_members() > 0;
+        let over = |bootstrap: &Bootstrap| bootstrap.answered || (bootstrap.failed && not_alone);
+        self.joining.bootstraps.list.iter().all(over)
     }
 
     pub(in crate::hub) fn bootstrap_up(&mut self, url: &str, conn: ConnId, hub: Id) {
+        let now = self.now.mono;
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
-        bootstrap.state = State::Up(conn);
-        bootstrap.hub = Some(hub);
-        bootstrap.failures = 0;
-        bootstrap.answered = true;
+        bootstrap.up(conn, Some(hub), now);
         self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: hub });
     }
 
     /// The same, for an older hub, whose id nobody tells.
     pub(in crate::hub) fn bootstrap_up_legacy(&mut self, url: &str, conn: ConnId) {
+        let now = self.now.mono;
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
-        bootstrap.state = State::Up(conn);
-        (bootstrap.hub, bootstrap.failures, bootstrap.answered) = (None, 0, true);
+        bootstrap.up(conn, None, now);
         self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: Id::default() });
         self.mesh_changed_now();
     }
@@ -134,11 +161,18 @@ impl Hub {
     /// A dial of a bootstrap failed.
     pub(super) fn bootstrap_down(&mut self, url: &str, reason: &str) {
         let (interval, attempts) = (self.settings.reconnect_interval, self.settings.max_reconnect_attempts);
-        let now = self.now.mono;
+        let (now, quick) = (self.now.mono, self.quick_pause());
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
-        bootstrap.failures = bootstrap.failures.saturating_add(1);
-        bootstrap.answered = true;
-        let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
+        let failing = now.since(bootstrap.failing_since.unwrap_or(now));
+        bootstrap.failed = true;
+        bootstrap.answered |= failing >= FIRST_ROUND;
+        // Each pause is as long as all that went before, until they are regular.
+        let pause = if failing < interval && attempts > 0 {
+            quick.max(failing).min(interval)
+        } else {
+            bootstrap.failures = bootstrap.failures.saturating_add(1);
+            if bootstrap.failures < attempts { interval } else { SLOW.max(interval) }
+        };
         bootstrap.state = State::Waiting(now + pause);
         self.event(Event::BootstrapDisconnected { uri: url.to_owned(), reason: reason.to_owned() });
         self.mesh_changed_now();
@@ -146,15 +180,22 @@ impl Hub {
 
     /// A link or an older hub's connection is over: perhaps it was a bootstrap's.
     pub(in crate::hub) fn bootstrap_lost(&mut self, conn: ConnId, reason: &str) {
-        let at = self.now.mono + self.settings.reconnect_interval;
+        let (now, quick, interval) = (self.now.mono, self.quick_pause(), self.settings.reconnect_interval);
         let Some(bootstrap) =
             self.joining.bootstraps.list.iter_mut().find(|bootstrap| bootstrap.state == State::Up(conn))
         else {
             return;
         };
-        bootstrap.state = State::Waiting(at);
+        // One that takes connections and closes them at once is not hurried.
+        let pause = if now.since(bootstrap.up_at) < interval { interval } else { quick };
+        bootstrap.state = State::Waiting(now + pause);
         let uri = bootstrap.url.clone();
         self.event(Event::BootstrapDisconnected { uri, reason: reason.to_owned() });
+    }
+
+    /// Spread, so that the hubs of a mesh do not all dial a bootstrap at the same moment.
+    fn quick_pause(&mut self) -> Duration {
+        QUICK.mul_f64(self.rng.random_range(0.75..1.25)).min(self.settings.reconnect_interval)
     }
 
     /// After a pause on purpose all bootstraps are dialled at once.
@@ -163,6 +204,7 @@ impl Hub {
         for bootstrap in &mut self.joining.bootstraps.list {
             if matches!(bootstrap.state, State::Waiting(_)) {
                 (bootstrap.state, bootstrap.failures) = (State::Waiting(now), 0);
+                bootstrap.failing_since = None;
             }
         }
     }
@@ -184,6 +226,7 @@ impl Hub {
         for url in due {
             if let Some(bootstrap) = self.joining.bootstraps.by_url(&url) {
                 bootstrap.state = State::Dialling;
+                bootstrap.failing_since.get_or_insert(now);
             }
             self.dial(Purpose::Bootstrap, &url);
         }
