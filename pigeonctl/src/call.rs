@@ -168,6 +168,10 @@ fn of_connect(socket: &Path, error: io::Error) -> Failure {
 /// The group that may open the socket, or the folder that hides it.
 fn group_of(socket: &Path) -> Option<String> {
     let gid = socket.ancestors().find_map(|path| path.symlink_metadata().ok())?.gid();
+    // Nobody should join root's group for this.
+    if gid == 0 {
+        return None;
+    }
     let group = nix::unistd::Group::from_gid(gid.into()).ok()?;
     Some(group.map_or_else(|| gid.to_string(), |group| group.name))
 }

@@ -60,7 +60,7 @@ fn who(group: &Option<String>) -> String {
         Some(group) => {
             format!("it is for group {group} (as root: usermod -aG {group} USER, then log in again)")
         }
-        None => String::from("it is for its hub's own user and group"),
+        None => String::from("it is for its hub's own user, and for root"),
     }
 }
 

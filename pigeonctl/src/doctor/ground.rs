@@ -112,7 +112,7 @@ fn not_running(failure: &Failure) -> Finding {
     let found = failure.to_string();
     match failure {
         Failure::NoPermission { .. } => {
-            Finding::failed("hub", found, "as root, or as a user of that group, this finds more")
+            Finding::failed("hub", found, "as root, or as one whom that is for, this finds more")
         }
         Failure::NoneFound { .. } | Failure::NotRunning { .. } => {
             Finding::skipped("hub", "does not run; this is about what it would start with")

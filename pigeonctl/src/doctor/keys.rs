@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix::unistd::AccessFlags;
 use pigeonhub_proto::mesh::identity::MIN_KEY_LEN;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -32,7 +33,7 @@ pub(super) fn rights(ground: &Ground) -> Vec<Finding> {
 pub(super) fn folder(what: &'static str, dir: &Path, uid: Option<u32>) -> Finding {
     let meta = match look(what, dir) {
         Ok(Some(meta)) => meta,
-        Ok(None) => return Finding::ok(what, format!("{}: not there yet; made at the start", dir.display())),
+        Ok(None) => return to_be_made(what, dir, uid),
         Err(finding) => return *finding,
     };
     let shown = dir.display();
@@ -45,6 +46,31 @@ pub(super) fn folder(what: &'static str, dir: &Path, uid: Option<u32>) -> Findin
         return Finding::failed(what, found, format!("chmod o-w '{shown}'"));
     }
     owned(what, dir, &meta, uid).unwrap_or_else(|| Finding::ok(what, shown.to_string()))
+}
+
+/// A folder that the hub makes when it starts, if it may.
+fn to_be_made(what: &'static str, dir: &Path, uid: Option<u32>) -> Finding {
+    let shown = dir.display();
+    let made = Finding::ok(what, format!("{shown}: not there yet; made at the start"));
+    let Some(above) = dir.ancestors().skip(1).find(|above| above.symlink_metadata().is_ok()) else {
+        return made;
+    };
+    if !above.is_dir() {
+        let cure = format!("move it elsewhere: mv '{0}' '{0}.old'", above.display());
+        return Finding::failed(
+            what,
+            format!("{shown} cannot be made: {} is no folder", above.display()),
+            cure,
+        );
+    }
+    // Of others than the caller's user this cannot tell: service managers make folders for them.
+    let own = uid.is_none_or(|uid| uid == nix::unistd::geteuid().as_raw());
+    if own && nix::unistd::access(above, AccessFlags::W_OK | AccessFlags::X_OK).is_err() {
+        let found = format!("{shown}: not there yet, and this user may not write in {}", above.display());
+        let cure = format!("make it, as root, for the hub's user: install -d -o USER -m 700 '{shown}'");
+        return Finding::warning(what, found, cure);
+    }
+    made
 }
 
 /// A file that not everyone may read. `named` is one that must exist.

@@ -277,8 +277,12 @@ pub(super) fn bootstrap(text: &str, ca: Option<&Path>) -> Vec<Finding> {
     let answer = match probe::upgrade(&url, ca) {
         Ok(answer) => answer,
         Err(error) => {
-            let cure = "start the hub there, or open its port to this machine; else correct bootstrap.hubs. \
-                        The first hub of a mesh needs none";
+            let cure = if error.contains("UnknownIssuer") {
+                "set tls.ca to the root certificate of that hub's, or give it one that this system trusts"
+            } else {
+                "start the hub there, or open its port to this machine; else correct bootstrap.hubs. \
+                 The first hub of a mesh needs none"
+            };
             return vec![Finding::failed(WHAT, format!("{text}: {error}"), cure)];
         }
     };

@@ -83,6 +83,13 @@ fn secrets_and_folders_open_to_everyone_are_faults() {
         assert_eq!(keys::folder("state folder", &dir.0, None).verdict, verdict);
     }
     assert_eq!(keys::folder("state folder", &key, None).verdict, Verdict::Failed);
+    assert_eq!(keys::folder("state folder", &dir.0.join("a/b"), None).verdict, Verdict::Ok);
+    assert_eq!(keys::folder("state folder", &key.join("a/b"), None).verdict, Verdict::Failed);
+    fs::set_permissions(&dir.0, Permissions::from_mode(0o500)).expect("our folder");
+    let closed = keys::folder("state folder", &dir.0.join("a/b"), None);
+    fs::set_permissions(&dir.0, Permissions::from_mode(0o700)).expect("our folder");
+    let verdict = if nix::unistd::geteuid().is_root() { Verdict::Ok } else { Verdict::Warning };
+    assert_eq!(closed.verdict, verdict, "{closed:?}");
 }
 
 #[test]
