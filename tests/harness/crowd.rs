@@ -95,9 +95,8 @@ pub(crate) struct Sums {
     /// The target's connection died with its hub, and perhaps what was in it.
     pub(crate) target_gone: usize,
     /// Lost without a word, and the target's connection was closed in order, as its hub left, within
-    /// the time in which the signal arrives. Of a signal that came after that the sender was to be
-    /// told: this excuses that the word did not get through, and cannot tell whether the signal was
-    /// rather lost in the hub just before. Other losses it does not excuse.
+    /// the time in which the signal arrives: it was in that connection, or in the hub just before.
+    /// Other losses this does not excuse.
     pub(crate) target_left: usize,
     /// Reached two connections of one client, one after the other.
     pub(crate) moved: usize,

@@ -52,7 +52,6 @@ fn frames() -> Vec<Vec<u8>> {
 fn messages() -> Vec<Vec<u8>> {
     let sdp = "v=0\r\na=fingerprint:sha-256 00:11\r\n";
     let signal = MeshSignal {
-        number: 8,
         kind: SignalKind::Offer,
         network: "n".into(),
         from: spelled(0xb2),
@@ -80,7 +79,6 @@ fn messages() -> Vec<Vec<u8>> {
         },
         HubMessage::Introduce { network: "n".into(), peer: id(0xb2), to: vec![id(0xa1)] },
         HubMessage::Signal(signal),
-        HubMessage::Undelivered { number: 8, from: id(0xa1), target: spelled(0xb2), network: "n".into() },
         channel(ChannelStep::Offer { sdp: sdp.into(), nonce: [1; 32] }),
         channel(ChannelStep::Answer { sdp: sdp.into(), nonce: [1; 32] }),
         channel(ChannelStep::Candidate("{}".into())),

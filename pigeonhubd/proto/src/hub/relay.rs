@@ -4,13 +4,12 @@
 //! is told. Told is also whoever sent one that was on its way when its
 //! target's hub went silent for good; that one may have arrived.
 //!
-//! Neither is left if the target's hub acknowledged it and died before it had
-//! written or refused it: its sender's hub takes it for delivered.
-
-mod refusals;
+//! That a signal's target had left is said by the very acknowledgement of the
+//! signal. So its sender's hub learns both or neither, whatever becomes of the
+//! two hubs, and in each case has one end of it to tell.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::value::RawValue;
 
@@ -29,8 +28,6 @@ use crate::wire::reply::{self, ErrorCode};
 const MAX_HELD: usize = 1024;
 /// Bytes of their data, at most.
 const MAX_HELD_BYTES: usize = 4 * 1024 * 1024;
-/// Signals remembered whose senders were told that they did not arrive.
-const MAX_TOLD: usize = 4096;
 
 /// Whom to tell if a signal does not arrive.
 #[derive(Clone, Debug)]
@@ -66,28 +63,14 @@ struct Held {
 pub(super) struct Relay {
     /// With the time when each was sent.
     under_way: BTreeMap<Token, (Sender, Time)>,
-    /// Those whose senders were told, the latest of them: a refusal may come
-    /// after all, or once more.
-    told: BTreeSet<Token>,
     held: VecDeque<Held>,
     held_bytes: usize,
-    refusals: refusals::Refusals,
 }
 
 impl Relay {
     /// Signals that wait for news of their targets, and those that other hubs have not acknowledged.
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.held.len(), self.under_way.len())
-    }
-
-    /// Whether the sender of that signal has yet to be told. It is now.
-    fn is_first_told(&mut self, token: Token) -> bool {
-        let first = self.told.insert(token);
-        if self.told.len() > MAX_TOLD {
-            // Tokens only grow: the first is the oldest.
-            self.told.pop_first();
-        }
-        first
     }
 }
 
@@ -116,9 +99,8 @@ impl Hub {
             }
             Home::Hub(hub) => {
                 let data = data.map(|data| Cow::Borrowed(data.get()));
-                let number = self.streams.new_token();
                 let network = network.into();
-                self.relay_signal(hub, MeshSignal { number, kind, network, from, target, stamp, data });
+                self.relay_signal(hub, MeshSignal { kind, network, from, target, stamp, data });
             }
         }
     }
@@ -130,7 +112,7 @@ impl Hub {
             network: signal.network.clone().into_owned(),
         };
         let deadline = self.now.mono + self.settings.signal_timeout;
-        let token = signal.number;
+        let token = self.streams.new_token();
         match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {
             Ok(()) => {
                 self.counters.signals.count(SignalOutcome::Relayed);
@@ -179,7 +161,6 @@ impl Hub {
     }
 
     pub(super) fn tick_relay(&mut self) {
-        self.tick_refusals();
         let now = self.now.mono;
         self.release(|held| held.until <= now);
     }
@@ -216,9 +197,7 @@ impl Hub {
             .map(|claim| claim.home);
         let entry = self.directory.find(network, &signal.target.id);
         let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
-            let MeshSignal { number, from, target, .. } = *signal;
-            let (from, network) = (from.id, network.into());
-            return self.refuse_signal(hub, &HubMessage::Undelivered { number, from, target, network });
+            return self.refuse_last(hub);
         };
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
         let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
@@ -229,28 +208,24 @@ impl Hub {
         }
     }
 
-    pub(super) fn got_undelivered(&mut self, number: u64, from: Id, target: Spelled, network: &str) {
-        if self.relay.is_first_told(number) {
-            let sender = Sender { from, target, network: network.to_owned() };
+    /// A signal reached its target's hub, but its target had left.
+    pub(super) fn signal_refused(&mut self, token: Token) {
+        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
             self.tell_undelivered(&sender, Undelivered::Left);
         }
     }
 
-    /// A message that was given a token arrived.
-    pub(super) fn message_acked(&mut self, token: Token) {
-        self.relay.refusals.acked(token);
+    /// A signal was handed to its target.
+    pub(super) fn signal_acked(&mut self, token: Token) {
         if let Some((_, sent_at)) = self.relay.under_way.remove(&token) {
             self.counters.signals.count(SignalOutcome::Acknowledged);
             self.counters.delivery.observe_time(self.now.mono.since(sent_at));
         }
     }
 
-    /// The stream that carried a message with a token was given up.
-    pub(super) fn message_lost(&mut self, token: Token) {
-        self.relay.refusals.lost(token);
-        if let Some((sender, _)) = self.relay.under_way.remove(&token)
-            && self.relay.is_first_told(token)
-        {
+    /// The stream that carried a signal was given up.
+    pub(super) fn signal_lost(&mut self, token: Token) {
+        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
             self.tell_undelivered(&sender, Undelivered::Silent);
         }
     }

@@ -158,6 +158,13 @@ impl Hub {
         self.streams.touched.insert(src);
     }
 
+    /// The message of that hub that is being handled is of no use here: its sender is to know.
+    pub(super) fn refuse_last(&mut self, hub: Id) {
+        if let Some(with) = self.streams.by_hub.get_mut(&hub) {
+            with.stream.refuse_last(self.now.mono);
+        }
+    }
+
     /// Looks at streams that something happened to, and at those that are due.
     pub(super) fn run_streams(&mut self) {
         let now = self.now.mono;
@@ -181,7 +188,8 @@ impl Hub {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
-                stream::Event::Acked(token) => self.message_acked(token),
+                stream::Event::Acked(token) => self.signal_acked(token),
+                stream::Event::Refused(token) => self.signal_refused(token),
             }
         }
         let now = self.now.mono;
@@ -226,9 +234,6 @@ impl Hub {
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
         match decode(payload) {
             Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
-            Ok(HubMessage::Undelivered { number, from, target, network }) => {
-                self.got_undelivered(number, from, target, &network)
-            }
             Ok(HubMessage::Subscribe { network, subscription, anew }) => {
                 self.got_subscribe(hub, network.as_deref(), subscription, anew);
             }
@@ -299,7 +304,7 @@ impl Hub {
 
     fn stream_was_reset(&mut self, hub: Id, tokens: &[Token]) {
         for token in tokens {
-            self.message_lost(*token);
+            self.signal_lost(*token);
         }
         self.streams.touched.insert(hub);
         self.stream_lost(hub);

@@ -138,17 +138,6 @@ pub enum HubMessage<'a> {
     /// A client's signal for a peer at the receiving hub.
     #[serde(borrow)]
     Signal(MeshSignal<'a>),
-    /// The signal could not be handed to its target.
-    Undelivered {
-        /// As in the signal.
-        number: u64,
-        /// Who had sent it.
-        from: Id,
-        /// For whom it was, as its sender wrote it.
-        target: Spelled,
-        /// In which network.
-        network: Cow<'a, str>,
-    },
     /// Tell me the peers of this network (none: of all), now and as they change.
     Subscribe {
         /// The network.
@@ -195,8 +184,6 @@ pub enum HubMessage<'a> {
 /// A signal on its way to another hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshSignal<'a> {
-    /// Chosen by its sender's hub, another one for each.
-    pub number: u64,
     /// What it is.
     pub kind: SignalKind,
     /// The network of both peers.

@@ -40,7 +40,9 @@ const REGRESSIONS: &[(u64, &str)] = &[
     (27, "a channel hung until its time-out after a stream between its hubs started anew"),
     (602, "the same, when only one of the two ends knew"),
     (646, "clients of a large network were not told that a peer left which had moved before"),
+    (725, "a hub acknowledged a signal and died before its word that the target had left was through"),
     (753, "a signal waited behind a message that was given more time than signals are"),
+    (950, "the same as 725"),
     (
         10_539,
         "a sender was told of a signal a second time, by a refusal said again after its stream was given up",

@@ -1,6 +1,10 @@
 //! What one end of a stream sends to the other.
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::Error as _;
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::WINDOW_MESSAGES;
 
 /// One datagram of a stream, without the envelope that routes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,64 @@ pub struct Ack {
     pub upto: u64,
     /// Bit `i`: message `upto + 2 + i` is here and waits for an earlier one.
     pub held: u64,
+    /// Which of the messages up to `upto` were of no use to their receiver.
+    pub refused: Refused,
+}
+
+impl Ack {
+    /// Whether message `seq`, delivered by what this says, was refused.
+    pub(super) fn refuses(&self, seq: u64) -> bool {
+        self.upto.checked_sub(seq).is_some_and(|back| self.refused.contains(back))
+    }
+}
+
+/// Words of 64 bits for a whole window of messages.
+const WORDS: usize = WINDOW_MESSAGES.div_ceil(64);
+
+/// A set of messages, each by how far it is below [`Ack::upto`], 0 for that one
+/// itself. It reaches back a whole window: no message that an acknowledgement
+/// can be the first to tell of is further away.
+///
+/// On the wire a list of words without the zeros at its end, so mostly one byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused([u64; WORDS]);
+
+impl Refused {
+    /// The empty set.
+    pub const NONE: Self = Self([0; WORDS]);
+
+    /// One further away than a window is left out.
+    pub(super) fn insert(&mut self, back: u64) {
+        if let Some(word) = usize::try_from(back / 64).ok().and_then(|at| self.0.get_mut(at)) {
+            *word |= 1 << (back % 64);
+        }
+    }
+
+    fn contains(&self, back: u64) -> bool {
+        let word = usize::try_from(back / 64).ok().and_then(|at| self.0.get(at));
+        word.is_some_and(|word| word >> (back % 64) & 1 == 1)
+    }
+}
+
+impl Serialize for Refused {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let len = self.0.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+        let mut words = serializer.serialize_seq(Some(len))?;
+        self.0.iter().take(len).try_for_each(|word| words.serialize_element(word))?;
+        words.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Refused {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<u64>::deserialize(deserializer)?;
+        let mut refused = Self::NONE;
+        for (at, word) in words.into_iter().enumerate() {
+            let place = refused.0.get_mut(at);
+            *place.ok_or_else(|| D::Error::invalid_length(at + 1, &"at most a window of messages"))? = word;
+        }
+        Ok(refused)
+    }
 }
 
 /// Whole, where serde would go byte by byte.

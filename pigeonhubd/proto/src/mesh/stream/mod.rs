@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-pub use self::frame::{Ack, Data, Frame};
+pub use self::frame::{Ack, Data, Frame, Refused};
 use self::receiver::Receiver;
 use self::sender::Sender;
 use crate::time::Time;
@@ -70,6 +70,8 @@ pub enum Event {
     Missed,
     /// The far end's `Stream` delivered the message pushed with this token, and all before it.
     Acked(Token),
+    /// The same, but whoever took the message there had no use for it: see [`Stream::refuse_last`].
+    Refused(Token),
 }
 
 /// Why a message was not taken.
@@ -253,6 +255,19 @@ impl Stream {
             self.events = VecDeque::new();
         }
         event
+    }
+
+    /// The message of the latest [`Event::Delivered`] is of no use here. Its
+    /// sender learns that with the acknowledgement, so both or neither, as
+    /// [`Event::Refused`]. To be called before the next [`Self::poll_transmit`].
+    pub fn refuse_last(&mut self, now: Time) {
+        let anew = |event: &Event| matches!(event, Event::Restarted | Event::Missed);
+        if self.events.iter().any(anew) {
+            // It was of a stream that is over: its sender has given up on it, or is another process.
+            return;
+        }
+        let later = self.events.iter().filter(|event| matches!(event, Event::Delivered(_))).count();
+        self.receiver.refuse(later, now);
     }
 
     /// When to call [`Self::handle_timeout`] and then [`Self::poll_transmit`];

@@ -1,11 +1,11 @@
 //! The receiving half: puts messages in order and says what came.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame::{Ack, Data};
+use super::frame::{Ack, Data, Refused};
 use super::{Dropped, Event, HELD_BYTES, HELD_MESSAGES, MAX_PAYLOAD, WINDOW_MESSAGES};
 use crate::time::Time;
 
@@ -35,6 +35,8 @@ struct Incoming {
     held: BTreeMap<u64, Bytes>,
     /// Their bytes.
     held_bytes: usize,
+    /// Those of the last window that were delivered and refused.
+    refused: BTreeSet<u64>,
 }
 
 impl Receiver {
@@ -78,6 +80,7 @@ impl Receiver {
             next: 1,
             held: BTreeMap::new(),
             held_bytes: 0,
+            refused: BTreeSet::new(),
         }))
     }
 
@@ -99,7 +102,21 @@ impl Receiver {
         let (epoch, generation) = stream.name;
         let first = stream.next + 1;
         let held = stream.held.range(first..first + 64).fold(0, |bits, (seq, _)| bits | 1 << (seq - first));
-        Some(Ack { epoch, generation, upto: stream.next - 1, held })
+        let upto = stream.next - 1;
+        let mut refused = Refused::NONE;
+        stream.refused.iter().for_each(|seq| refused.insert(upto.saturating_sub(*seq)));
+        Some(Ack { epoch, generation, upto, held, refused })
+    }
+
+    /// The message delivered `later` messages before the latest is of no use here.
+    pub(super) fn refuse(&mut self, later: usize, now: Time) {
+        let Some(stream) = self.stream.as_mut() else { return };
+        let latest = stream.next - 1;
+        let Some(seq) = latest.checked_sub(later as u64).filter(|seq| *seq > 0) else { return };
+        stream.refused.insert(seq);
+        // The sender cannot have messages further back that are unacknowledged.
+        stream.refused = stream.refused.split_off(&latest.saturating_sub(WINDOW_MESSAGES as u64 - 1));
+        self.ack_at = self.ack_at.min(now);
     }
 
     /// When an acknowledgement must go out.

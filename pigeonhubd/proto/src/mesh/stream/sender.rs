@@ -181,7 +181,7 @@ impl Sender {
         }
         let mut news = News::default();
         for _ in 0..done {
-            self.pop(&mut news, events);
+            self.pop(ack.refuses(self.floor), &mut news, events);
         }
         self.note_held(ack.held, done > 0, &mut news);
         if news.count > 0 {
@@ -191,14 +191,15 @@ impl Sender {
     }
 
     /// The first message was delivered.
-    fn pop(&mut self, news: &mut News, events: &mut VecDeque<Event>) {
+    fn pop(&mut self, refused: bool, news: &mut News, events: &mut VecDeque<Event>) {
         self.mark(0, State::Held).add_to(news);
         if let Some(message) = self.messages.pop_front() {
             let len = message.payload.len();
             self.floor += 1;
             self.bytes -= len;
             self.flight = (self.flight.0 - 1, self.flight.1 - len);
-            events.push_back(Event::Acked(message.token));
+            let token = message.token;
+            events.push_back(if refused { Event::Refused(token) } else { Event::Acked(token) });
         }
         if self.messages.is_empty() && self.messages.capacity() > SPARE {
             self.messages = VecDeque::new();

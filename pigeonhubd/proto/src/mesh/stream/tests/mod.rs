@@ -16,6 +16,8 @@ const FAR: Time = Time(u64::MAX - 1);
 /// Epochs of the two ends.
 const A: u64 = 1_000;
 const B: u64 = 2_000;
+/// Nothing refused.
+const NONE: Refused = Refused::NONE;
 
 fn pair() -> (Stream, Stream) {
     (Stream::new(A, B, 1), Stream::new(B, A, 1))
@@ -107,7 +109,7 @@ fn a_message_goes_through_and_is_acknowledged() {
     assert_eq!(b.poll_transmit(START), None);
     assert_eq!(b.poll_timeout(), START + MS * 20);
     let ack = ack(&mut b, START + MS * 20);
-    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0 });
+    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0, refused: NONE });
     a.handle_frame(&Frame::Ack(ack), START + MS * 40).unwrap();
     assert_eq!(events(&mut a), [Event::Acked(7)]);
     assert_eq!((a.poll_timeout(), b.poll_timeout()), (Time::NEVER, Time::NEVER));
@@ -122,7 +124,7 @@ fn a_frame_survives_its_encoding_and_costs_little() {
         generation: 3,
         floor: 500,
         seq: 501,
-        ack: Some(Ack { epoch: 1_760_000_000_001, generation: 2, upto: 900, held: 5 }),
+        ack: Some(Ack { epoch: 1_760_000_000_001, generation: 2, upto: 900, held: 5, refused: NONE }),
         payload: &payload,
     });
     let bytes = encode(&frame);

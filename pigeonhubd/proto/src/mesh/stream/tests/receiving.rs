@@ -13,14 +13,74 @@ fn early_messages_wait_and_are_told_of() {
     give(&mut b, &frames[1], START).unwrap();
     assert_eq!(events(&mut b), []);
     assert_eq!(b.held(), (2, 16));
-    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 0, held: 0b101 });
+    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 0, held: 0b101, refused: NONE });
     give(&mut b, &frames[0], START).unwrap();
     assert_eq!(events(&mut b), [delivered(1), delivered(2)]);
-    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 2, held: 0b1 });
+    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 2, held: 0b1, refused: NONE });
     give(&mut b, &frames[2], START).unwrap();
     assert_eq!(events(&mut b), [delivered(3), delivered(4)]);
     assert_eq!(b.held(), (0, 0));
     assert_eq!(ack(&mut b, START + MS * 20).upto, 4);
+}
+
+#[test]
+fn a_refusal_goes_with_the_acknowledgement() {
+    let (mut a, mut b) = pair();
+    for token in 1..=3 {
+        push(&mut a, token);
+    }
+    let frames = drain(&mut a, START);
+    // The second arrives last, and brings the third with it.
+    for frame in [0, 2, 1] {
+        give(&mut b, &frames[frame], START).unwrap();
+    }
+    assert_eq!(b.poll_event(), Some(delivered(1)));
+    assert_eq!(b.poll_event(), Some(delivered(2)));
+    b.refuse_last(START);
+    assert_eq!(b.poll_event(), Some(delivered(3)));
+    let lost = ack(&mut b, START);
+    assert_eq!([1, 2, 3].map(|seq| lost.refuses(seq)), [false, true, false]);
+    // That one is lost, and the next says it again.
+    push(&mut a, 4);
+    for frame in drain(&mut a, START) {
+        give(&mut b, &frame, START).unwrap();
+    }
+    let again = Frame::Ack(ack(&mut b, START + MS * 20));
+    a.handle_frame(&again, START + MS * 20).unwrap();
+    assert_eq!(events(&mut a), [Event::Acked(1), Event::Refused(2), Event::Acked(3), Event::Acked(4)]);
+}
+
+#[test]
+fn a_refusal_reaches_back_a_whole_window() {
+    let (mut a, mut b) = pair();
+    let last = WINDOW_MESSAGES as u64;
+    for seq in 1..=last {
+        push(&mut a, seq);
+        b.handle_frame(&data(1, 1, seq), START).unwrap();
+        assert!(b.poll_event().is_some());
+        if seq == 1 || seq == last {
+            b.refuse_last(START);
+        }
+    }
+    let all = ack(&mut b, START);
+    let refused: Vec<u64> = (0..=last + 1).filter(|seq| all.refuses(*seq)).collect();
+    assert_eq!(refused, [1, last]);
+    assert_eq!(postcard::from_bytes::<Frame<'_>>(&encode(&Frame::Ack(all))).unwrap(), Frame::Ack(all));
+    b.handle_frame(&data(1, 2, last + 1), START).unwrap();
+    assert!(ack(&mut b, START + MS * 20).refuses(last), "but not for ever");
+}
+
+#[test]
+fn what_a_stream_refused_says_nothing_of_the_next() {
+    let (_, mut b) = pair();
+    b.handle_frame(&data(1, 1, 1), START).unwrap();
+    b.handle_frame(&data(2, 1, 1), START).unwrap();
+    assert!(matches!(b.poll_event(), Some(Event::Delivered(_))));
+    b.refuse_last(START);
+    assert!(!ack(&mut b, START + MS * 20).refuses(1));
+    assert_eq!(events(&mut b).len(), 2);
+    b.refuse_last(START);
+    assert!(ack(&mut b, START + MS * 20).refuses(1));
 }
 
 #[test]

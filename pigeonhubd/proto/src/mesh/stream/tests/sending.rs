@@ -4,7 +4,7 @@ use super::*;
 
 /// An acknowledgement of `a`'s first stream.
 fn acked(upto: u64, held: u64) -> Frame<'static> {
-    Frame::Ack(Ack { epoch: A, generation: 1, upto, held })
+    Frame::Ack(Ack { epoch: A, generation: 1, upto, held, refused: NONE })
 }
 
 fn sender_of(count: u64) -> Stream {
@@ -101,7 +101,7 @@ fn acknowledgements_that_cannot_be_are_ignored() {
     drain(&mut a, START);
     assert_eq!(a.handle_frame(&acked(3, 0), START), Err(Dropped::Malformed));
     assert_eq!(a.handle_frame(&acked(u64::MAX, 0), START), Err(Dropped::Duplicate));
-    let other = |epoch, generation| Frame::Ack(Ack { epoch, generation, upto: 1, held: 0 });
+    let other = |epoch, generation| Frame::Ack(Ack { epoch, generation, upto: 1, held: 0, refused: NONE });
     assert_eq!(a.handle_frame(&other(A - 1, 1), START), Err(Dropped::OtherEpoch));
     assert_eq!(a.handle_frame(&other(A, 2), START), Err(Dropped::OldStream));
     a.handle_frame(&acked(0, u64::MAX), START).unwrap();

@@ -27,6 +27,11 @@ struct Pushed {
     over: bool,
 }
 
+/// Whether the far end has no use for a message.
+fn refused(token: Token) -> bool {
+    token % 5 == 2 || token % 256 < 9
+}
+
 struct End {
     stream: Stream,
     epoch: u64,
@@ -239,21 +244,22 @@ impl World {
         self.settle(at);
     }
 
-    /// Sends what `at` has to send and judges what it says.
+    /// Judges what `at` says and sends what it has to send.
     fn settle(&mut self, at: usize) {
-        for datagram in drain(&mut self.ends[at].stream, self.now) {
-            self.send(1 - at, datagram);
-        }
-        for event in events(&mut self.ends[at].stream) {
+        while let Some(event) = self.ends[at].stream.poll_event() {
             match event {
                 Event::Delivered(payload) => self.judge_delivered(at, &payload),
-                Event::Acked(token) => self.judge_acked(at, token),
+                Event::Acked(token) => self.judge_acked(at, token, false),
+                Event::Refused(token) => self.judge_acked(at, token, true),
                 Event::Restarted => self.ends[at].restarted = true,
                 Event::Missed => {
                     assert!(self.forgetful, "nothing can be missed");
                     self.ends[at].missed = true;
                 }
             }
+        }
+        for datagram in drain(&mut self.ends[at].stream, self.now) {
+            self.send(1 - at, datagram);
         }
         let stream = &self.ends[at].stream;
         let (held, held_bytes) = stream.held();
@@ -288,9 +294,13 @@ impl World {
         assert!(last.is_none() || restarted != same, "told of a new stream, and only then");
         let expected = if same { last.map_or(1, |(_, place)| place + 1) } else { 1 };
         assert!(message.place == expected || missed, "{last:?}, then {place:?}: a gap");
+        if refused(token) {
+            self.ends[at].stream.refuse_last(self.now);
+        }
     }
 
-    fn judge_acked(&mut self, at: usize, token: Token) {
+    fn judge_acked(&mut self, at: usize, token: Token, refused_there: bool) {
+        assert_eq!(refused(token), refused_there, "what was refused, and only that, is said to be");
         assert_eq!(self.ends[at].unacked.pop_front(), Some(token), "acknowledged in order");
         let message = &mut self.pushed[token as usize];
         assert!(message.delivered, "acknowledged but not delivered");
