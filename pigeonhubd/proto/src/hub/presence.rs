@@ -189,8 +189,10 @@ impl Hub {
             return;
         }
         let concerned = |hub: &Id| lost.contains(hub);
-        let hubs: BTreeSet<Id> =
-            self.presence.views.keys().chain(self.presence.subscribers.keys()).map(|(hub, _)| *hub).collect();
+        let Presence { views, lapsed, subscribers, .. } = &self.presence;
+        // One whose stream was given up meanwhile has no views any more, but peers all the same.
+        let known = views.keys().chain(lapsed.keys()).chain(subscribers.keys());
+        let hubs: BTreeSet<Id> = known.map(|(hub, _)| *hub).collect();
         for hub in hubs.into_iter().filter(concerned) {
             self.hub_lost(hub);
         }

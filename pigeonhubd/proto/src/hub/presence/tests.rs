@@ -1,5 +1,7 @@
 //! What other hubs tell of their peers is held within bounds too.
 
+mod grace;
+
 use std::sync::Arc;
 
 use super::View;

@@ -1,0 +1,101 @@
+//! What becomes of the peers of hubs that are lost.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::{Topic, View};
+use crate::directory::network_hash;
+use crate::hub::Hub;
+use crate::id::{Id, Spelled};
+use crate::io::{ConnId, Input, Request};
+use crate::mesh::identity::{HubKey, MeshKey};
+use crate::mesh::record::{Record, SignedRecord};
+use crate::settings::Settings;
+use crate::time::{Now, Time};
+use crate::wire::mesh::PresenceChange;
+
+const NETWORK: &str = "global";
+const OURS: Id = Id([1; 20]);
+const THEIRS: Id = Id([2; 20]);
+
+fn record() -> Record {
+    Record {
+        key: [9; 32],
+        epoch: 1,
+        version: 1,
+        urls: Vec::new(),
+        links: Vec::new(),
+        networks: vec![network_hash(NETWORK)],
+        more_networks: false,
+        max_peers: 3,
+        ready: true,
+        draining: false,
+    }
+}
+
+struct Bench {
+    hub: Hub,
+    now: Now,
+}
+
+impl Bench {
+    /// A hub with a client, which knows another hub and its one client.
+    fn new() -> Self {
+        let now = Now { mono: Time(1_000_000), unix_ms: 1_700_000_000_000 };
+        let key = MeshKey::new(b"the key of the bench").expect("long enough");
+        let hub = Hub::new(Settings::default(), Arc::new(HubKey::from_bytes(&[7; 32])), key, [1; 32], now);
+        let mut bench = Self { hub, now };
+        let (peer_id, remote) = (Some(OURS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
+        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+        bench.hub.handle(Input::Accepted { conn: ConnId(1), request }, now);
+        let text = r#"{"type":"announce","data":{}}"#;
+        bench.hub.handle(Input::Text { conn: ConnId(1), text }, now);
+        let signed = SignedRecord { body: Bytes::new(), signature: Bytes::new() };
+        let other = record().hub();
+        bench.hub.gossip.records.store(other, record(), signed, now);
+        bench.hub.gossip.records.set_reachable(&other, true, now.mono);
+        let topic: Topic = Some(NETWORK.into());
+        let view = View { subscription: 1, asked_at: now.mono, complete: false };
+        bench.hub.presence.views.insert((other, topic), view);
+        let (peer, network) = (Spelled::from(THEIRS), NETWORK.into());
+        let shown = "{}".into();
+        let here = PresenceChange::Here { peer, network, stamp: 1, legacy: false, announced_at: 1, shown };
+        bench.hub.got_presence(other, Some(NETWORK), 1, vec![here], true);
+        assert!(bench.knows_theirs());
+        bench
+    }
+
+    fn after(&mut self, time: Duration) {
+        self.now.mono = self.now.mono + time;
+        self.hub.handle(Input::Timer, self.now);
+    }
+
+    fn knows_theirs(&self) -> bool {
+        self.hub.directory.find(NETWORK, &THEIRS).is_some()
+    }
+}
+
+#[test]
+fn a_hub_out_of_reach_keeps_its_peers_for_the_grace_alone() {
+    let mut bench = Bench::new();
+    let grace = Settings::default().presence_grace;
+    bench.hub.gossip.records.set_reachable(&record().hub(), false, bench.now.mono);
+    bench.after(grace - Duration::from_millis(500));
+    assert!(bench.knows_theirs());
+    bench.after(Duration::from_millis(500));
+    assert!(!bench.knows_theirs());
+}
+
+#[test]
+fn a_stream_that_is_given_up_meanwhile_lengthens_no_grace() {
+    let mut bench = Bench::new();
+    let grace = Settings::default().presence_grace;
+    bench.hub.gossip.records.set_reachable(&record().hub(), false, bench.now.mono);
+    bench.after(grace - Duration::from_millis(500));
+    bench.hub.reset_stream(record().hub());
+    assert!(bench.knows_theirs());
+    bench.after(Duration::from_millis(500));
+    assert!(!bench.knows_theirs());
+}
