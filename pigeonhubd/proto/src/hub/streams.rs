@@ -196,7 +196,9 @@ impl Hub {
         let mut frames = Vec::new();
         let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
         while let Some(frame) = with.stream.poll_transmit(now) {
-            frames.push(encode(&frame));
+            let seq = if let Frame::Data(data) = &frame { Some(data.seq) } else { None };
+            let bytes = encode(&frame);
+            frames.push((bytes, seq.is_some_and(|seq| with.stream.is_overdue(seq))));
         }
         let due = with.stream.poll_timeout();
         if due != with.due {
@@ -211,7 +213,10 @@ impl Hub {
         }
     }
 
-    fn send_routed(&mut self, dst: Id, frames: &[Vec<u8>]) {
+    /// Sends frames, each with whether it was sent in vain before. Those take a
+    /// second way too, if there is one: something on the first may be broken
+    /// that nobody has noticed yet.
+    fn send_routed(&mut self, dst: Id, frames: &[(Vec<u8>, bool)]) {
         let next = self.mesh.routes.next_hop(&dst, |hub| self.is_suspect(hub));
         if let Some(with) = self.streams.by_hub.get_mut(&dst) {
             with.via = next;
@@ -224,9 +229,19 @@ impl Hub {
             }
             None => (self.mesh.routes.fallback(&dst, None, FALLBACK_WAYS), FALLBACK_HOPS),
         };
-        for way in ways {
-            for body in frames {
-                self.pass_on(way, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
+        for way in &ways {
+            for (body, _) in frames {
+                self.pass_on(*way, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
+            }
+        }
+        if !frames.iter().any(|(_, in_vain)| *in_vain) {
+            return;
+        }
+        let taken = |hub: &Id| ways.contains(hub) || self.is_suspect(hub);
+        let second = self.mesh.routes.next_hop(&dst, taken).filter(|hub| !ways.contains(hub));
+        if let Some(second) = second {
+            for (body, _) in frames.iter().filter(|(_, in_vain)| *in_vain) {
+                self.pass_on(second, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
             }
         }
     }

@@ -47,6 +47,11 @@ const REGRESSIONS: &[(u64, &str)] = &[
         10_539,
         "a sender was told of a signal a second time, by a refusal said again after its stream was given up",
     ),
+    (10_819, "news of later messages put off the repetition of a lost one until its time was over"),
+    (
+        60_599,
+        "a stream that was given up lengthened the grace of a dead hub's peers, and hid where they were now",
+    ),
 ];
 
 fn number(name: &str) -> Option<u64> {

@@ -276,6 +276,12 @@ impl Stream {
         if self.reachable { self.sender.retry_at().min(self.receiver.ack_at()) } else { Time::NEVER }
     }
 
+    /// Whether message `seq` of the outgoing stream is unacknowledged and was
+    /// sent in vain: no acknowledgement came within a time-out.
+    pub fn is_overdue(&self, seq: u64) -> bool {
+        self.sender.is_overdue(seq)
+    }
+
     /// The outgoing stream's generation.
     pub fn generation(&self) -> u32 {
         self.sender.generation()

@@ -50,6 +50,8 @@ struct Message {
     sends: u8,
     /// Later transmissions than the last that arrived.
     passed: usize,
+    /// Some transmission was not acknowledged in time.
+    overdue: bool,
     /// The last transmission.
     sent_at: Time,
     order: u64,
@@ -115,6 +117,7 @@ impl Sender {
             state: State::Queued,
             sends: 0,
             passed: 0,
+            overdue: false,
             sent_at: Time::default(),
             order: 0,
         });
@@ -227,25 +230,30 @@ impl Sender {
             self.trip.sample(now.since(*sent_at));
         }
         self.window.acked(news.count);
-        self.note_passed(&news.clean);
-        self.retry_at = if self.sent > 0 { now + self.trip.timeout() } else { Time::NEVER };
+        self.note_passed(&news.clean, now);
     }
 
-    /// Gives up on transmissions that enough of the `arrived`, later ones have passed.
-    fn note_passed(&mut self, arrived: &[(u64, Time)]) {
-        if arrived.is_empty() {
-            return;
-        }
+    /// Gives up on transmissions that enough of the `arrived`, later ones have
+    /// passed, or one and the time-out (in spirit RFC 8985, section 6.2). The wait for those that none has passed
+    /// starts anew (RFC 6298, section 5.3). Not so for the others: news of later
+    /// ones, now and then, would put off their turn again and again.
+    fn note_passed(&mut self, arrived: &[(u64, Time)], now: Time) {
+        let wait = self.trip.timeout();
         let mut last_lost = None;
+        self.retry_at = Time::NEVER;
         for index in 0..self.flight.0 {
             let Some(message) = self.messages.get_mut(index).filter(|m| m.state == State::Sent) else {
                 continue;
             };
             let earlier = arrived.partition_point(|(order, _)| *order < message.order);
             message.passed += arrived.len() - earlier;
-            if message.passed >= PASSED {
+            let due = if message.passed > 0 { message.sent_at + wait } else { now + wait };
+            message.overdue |= due <= now;
+            if message.passed >= PASSED || due <= now {
                 last_lost = last_lost.max(Some(message.order));
                 self.mark(index, State::Lost);
+            } else {
+                self.retry_at = self.retry_at.min(due);
             }
         }
         if let Some(order) = last_lost {
@@ -262,12 +270,13 @@ impl Sender {
         let mut any = false;
         let mut next = Time::NEVER;
         for index in 0..self.flight.0 {
-            let Some(message) = self.messages.get(index).filter(|m| m.state == State::Sent) else {
+            let Some(message) = self.messages.get_mut(index).filter(|m| m.state == State::Sent) else {
                 continue;
             };
             let due = message.sent_at + wait;
             if due <= now {
                 any = true;
+                message.overdue = true;
                 self.mark(index, State::Lost);
             } else {
                 next = next.min(due);
@@ -309,6 +318,12 @@ impl Sender {
             *count = *count + usize::from(state == which) - usize::from(before == which);
         }
         Before { unknown: before != State::Held, clean }
+    }
+
+    /// Whether an unacknowledged message has waited a time-out in vain.
+    pub(super) fn is_overdue(&self, seq: u64) -> bool {
+        let index = seq.checked_sub(self.floor).and_then(|index| usize::try_from(index).ok());
+        index.and_then(|index| self.messages.get(index)).is_some_and(|message| message.overdue)
     }
 
     pub(super) fn generation(&self) -> u32 {

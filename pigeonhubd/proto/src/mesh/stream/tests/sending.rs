@@ -208,6 +208,39 @@ fn losses_narrow_the_window() {
 }
 
 #[test]
+fn news_of_later_messages_does_not_put_off_an_earlier_ones_turn() {
+    let mut a = sender_of(1);
+    drain(&mut a, START);
+    for (token, held) in [(2, 0b1), (3, 0b11)] {
+        let now = START + MS * 20 * token;
+        push(&mut a, token.into());
+        drain(&mut a, now);
+        a.handle_frame(&acked(0, held), now + MS * 10).unwrap();
+    }
+    let due = START + MS * 250;
+    assert_eq!(a.poll_timeout(), due);
+    assert!(!a.is_overdue(1));
+    a.handle_timeout(due);
+    assert!(a.is_overdue(1) && !a.is_overdue(2) && !a.is_overdue(4));
+    assert_eq!(seqs(&drain(&mut a, due)), [1]);
+}
+
+#[test]
+fn a_later_arrival_ends_a_wait_that_was_over_already() {
+    let mut a = sender_of(1);
+    drain(&mut a, START);
+    let again = a.poll_timeout();
+    a.handle_timeout(again);
+    drain(&mut a, again);
+    assert_eq!(a.poll_timeout(), again + MS * 2000, "it has doubled");
+    push(&mut a, 2);
+    drain(&mut a, again + MS * 400);
+    // The second one's round trip says that the first one's wait need not be so long.
+    a.handle_frame(&acked(0, 0b1), again + MS * 500).unwrap();
+    assert_eq!(seqs(&drain(&mut a, again + MS * 500)), [1]);
+}
+
+#[test]
 fn out_of_reach_nothing_is_sent_and_no_timer_runs() {
     let (mut a, mut b) = pair();
     push(&mut a, 1);
