@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -16,15 +16,12 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::cpu;
+use crate::pings::Pingers;
 use crate::socket::{self, Kind, Reader, after, connect};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Silence after which everyone counts as told.
 const QUIET: Duration = Duration::from_millis(500);
-/// Survivors that ping, how often, and for how long.
-const PINGERS: usize = 100;
-const PING_EVERY: Duration = Duration::from_millis(50);
-const PING_FOR: Duration = Duration::from_millis(1500);
 /// Time for the hub to give back what coming cost.
 const SETTLE: Duration = Duration::from_secs(3);
 
@@ -41,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) idle: Duration,
     /// Whether those of odd numbers are in a process of their own, which is killed.
     pub(crate) die: bool,
+    /// Whether all leave at the end, and the hub's memory is looked at again.
+    pub(crate) leave: bool,
     /// Tells runs apart; the same in both processes of one.
     pub(crate) run: u32,
     /// Of these numbers only: every so many, from this one.
@@ -58,7 +57,6 @@ struct Crowd {
     /// Peers that are to die, and that some client here was told of and not yet of their end.
     dying_known: AtomicUsize,
     told_at: AtomicU64,
-    pings: Mutex<Vec<Duration>>,
 }
 
 impl Crowd {
@@ -78,7 +76,7 @@ impl Crowd {
 }
 
 /// Client number `number` of a run.
-fn id(run: u32, number: usize) -> String {
+pub(crate) fn id(run: u32, number: usize) -> String {
     format!("{:08x}{run:08x}{number:024x}", (number as u32).wrapping_mul(0x9e37_79b1))
 }
 
@@ -92,9 +90,7 @@ struct Client {
     out: OwnedWriteHalf,
     crowd: Arc<Crowd>,
     die: bool,
-    dying_below: usize,
     known: HashSet<usize>,
-    pinged: Option<Instant>,
     joined: Option<mpsc::Sender<()>>,
 }
 
@@ -113,56 +109,40 @@ impl Client {
         // Its answer proves that the announce is done.
         frames.extend(socket::text("{\"type\":\"ping\"}"));
         out.write_all(&frames).await?;
-        let (die, dying_below, known) = (plan.die, plan.clients, HashSet::new());
-        Ok(Self { incoming, out, crowd, die, dying_below, known, pinged: None, joined: Some(joined) })
+        Ok(Self { incoming, out, crowd, die: plan.die, known: HashSet::new(), joined: Some(joined) })
     }
 
-    async fn live(mut self, pinging: bool) -> io::Result<()> {
-        let end = self.crowd.begin.elapsed() + PING_FOR;
-        let mut tick = tokio::time::interval(PING_EVERY);
+    async fn live(mut self) -> io::Result<()> {
         loop {
-            let more = pinging && self.crowd.begin.elapsed() < end;
-            tokio::select! {
-                _ = tick.tick(), if more && self.pinged.is_none() => {
-                    self.pinged = Some(Instant::now());
-                    self.out.write_all(&socket::text("{\"type\":\"ping\"}")).await?;
+            let (kind, message) = self.incoming.next().await?;
+            match kind {
+                Kind::Text => {}
+                Kind::Ping => {
+                    self.out.write_all(&socket::pong()).await?;
+                    continue;
                 }
-                next = self.incoming.next() => {
-                    let (kind, message) = next?;
-                    match kind {
-                        Kind::Text => {}
-                        Kind::Ping => {
-                            self.out.write_all(&socket::pong()).await?;
-                            continue;
-                        }
-                        Kind::Close => return Err(io::Error::other("closed by the hub")),
-                        Kind::Other => continue,
-                    }
-                    self.crowd.messages.fetch_add(1, Relaxed);
-                    self.crowd.last.fetch_max(self.crowd.micros(), Relaxed);
-                    let name = after(message, b"\"type\":\"", 16).unwrap_or_default();
-                    let peer = || number(after(message, b"\"peerId\":\"", 40)?);
-                    if name.starts_with(b"pong\"") {
-                        if let Some(pinged) = self.pinged.take() {
-                            let mut pings = self.crowd.pings.lock().unwrap_or_else(PoisonError::into_inner);
-                            pings.push(pinged.elapsed());
-                        }
-                        // Full if nobody asks any more.
-                        self.joined.take().map(|joined| joined.try_send(()));
-                    } else if self.die && name.starts_with(b"peer-discovered") {
-                        // Those beyond only ping.
-                        if let Some(peer) = peer().filter(|peer| peer % 2 == 1 && *peer < self.dying_below)
-                            && self.known.insert(peer)
-                        {
-                            self.crowd.dying_known.fetch_add(1, Relaxed);
-                        }
-                    } else if self.die && name.starts_with(b"peer-disconnecte")
-                        && peer().is_some_and(|peer| self.known.remove(&peer))
-                    {
-                        self.crowd.dying_known.fetch_sub(1, Relaxed);
-                        self.crowd.told_at.fetch_max(self.crowd.micros(), Relaxed);
-                    }
+                Kind::Close => return Err(io::Error::other("closed by the hub")),
+                Kind::Other => continue,
+            }
+            self.crowd.messages.fetch_add(1, Relaxed);
+            self.crowd.last.fetch_max(self.crowd.micros(), Relaxed);
+            let name = after(message, b"\"type\":\"", 16).unwrap_or_default();
+            let peer = || number(after(message, b"\"peerId\":\"", 40)?);
+            if name.starts_with(b"pong\"") {
+                // Full if nobody asks any more.
+                self.joined.take().map(|joined| joined.try_send(()));
+            } else if self.die && name.starts_with(b"peer-discovered") {
+                if let Some(peer) = peer().filter(|peer| peer % 2 == 1)
+                    && self.known.insert(peer)
+                {
+                    self.crowd.dying_known.fetch_add(1, Relaxed);
                 }
+            } else if self.die
+                && name.starts_with(b"peer-disconnecte")
+                && peer().is_some_and(|peer| self.known.remove(&peer))
+            {
+                self.crowd.dying_known.fetch_sub(1, Relaxed);
+                self.crowd.told_at.fetch_max(self.crowd.micros(), Relaxed);
             }
         }
     }
@@ -177,7 +157,6 @@ async fn come(plan: &Plan) -> io::Result<(Arc<Crowd>, JoinSet<()>, Duration, mps
         lost: AtomicUsize::new(0),
         dying_known: AtomicUsize::new(0),
         told_at: AtomicU64::new(0),
-        pings: Mutex::new(Vec::new()),
     });
     let doors = Arc::new(Semaphore::new(plan.at_once));
     let numbers: Vec<usize> = (plan.from..plan.clients).step_by(plan.step).collect();
@@ -190,7 +169,7 @@ async fn come(plan: &Plan) -> io::Result<(Arc<Crowd>, JoinSet<()>, Duration, mps
             let joined = Client::join(&plan, number, Arc::clone(&crowd), sender).await;
             drop(door);
             let ended = match joined {
-                Ok(client) => Box::pin(client.live(false)).await,
+                Ok(client) => Box::pin(client.live()).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = ended
@@ -236,7 +215,7 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
     let kib = || plan.pids.iter().map(|pid| cpu::resident(*pid)).sum::<u64>();
     let (kib_before, cpu_before) = (kib(), cpu::time(&plan.pids));
     let part = if plan.die { Plan { step: 2, from: 0, ..plan.clone() } } else { plan.clone() };
-    let (crowd, mut clients, time, _joined) = come(&part).await?;
+    let (crowd, clients, time, _joined) = come(&part).await?;
     let all_told = crowd.quiet().await;
     let cpu = cpu::time(&plan.pids).saturating_sub(cpu_before);
     let mut told = json!({
@@ -247,58 +226,40 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
         "messages": crowd.messages.load(Relaxed),
         "cpu_us": cpu.as_secs_f64() * 1e6 / plan.clients.div_ceil(part.step) as f64,
     });
-    let mut say = |name: &str, value: Value| {
-        if let Value::Object(map) = &mut told {
-            map.insert(name.to_owned(), value);
-        }
-    };
     if plan.die {
-        for (name, value) in die(&plan, &crowd, &mut clients).await? {
-            say(name, value);
-        }
+        merge(&mut told, die(&plan, &crowd).await?);
     } else {
         sleep(SETTLE).await;
-        say("kib_each", json!(kib().saturating_sub(kib_before) as f64 / plan.clients as f64));
-        say("kib_empty", json!(kib_before));
+        let each = kib().saturating_sub(kib_before) as f64 / plan.clients as f64;
+        merge(&mut told, json!({"kib_each": each, "kib_empty": kib_before}));
     }
     if plan.idle > Duration::ZERO {
         let (cpu, begin) = (cpu::time(&plan.pids), Instant::now());
         sleep(plan.idle).await;
         let cpu = cpu::time(&plan.pids).saturating_sub(cpu);
-        say("idle_core_percent", json!(100.0 * cpu.as_secs_f64() / begin.elapsed().as_secs_f64()));
+        let percent = 100.0 * cpu.as_secs_f64() / begin.elapsed().as_secs_f64();
+        merge(&mut told, json!({"idle_core_percent": percent}));
     }
-    say("lost", json!(crowd.lost.load(Relaxed)));
+    merge(&mut told, json!({"lost": crowd.lost.load(Relaxed)}));
+    if plan.leave {
+        drop(clients);
+        sleep(SETTLE).await;
+        merge(&mut told, json!({"kib_left": kib().saturating_sub(kib_before)}));
+    }
     Ok(told)
 }
 
 /// Those of odd numbers come, and their process is killed.
-async fn die(
-    plan: &Plan,
-    crowd: &Arc<Crowd>,
-    clients: &mut JoinSet<()>,
-) -> io::Result<Vec<(&'static str, Value)>> {
+async fn die(plan: &Plan, crowd: &Arc<Crowd>) -> io::Result<Value> {
     let mut dying = start_dying(plan).await?;
     crowd.quiet().await;
     let (known, messages) = (crowd.dying_known.load(Relaxed), crowd.messages.load(Relaxed));
-    // Further clients, of networks where nobody dies, do the pinging.
-    let (sender, _joined) = mpsc::channel(PINGERS);
-    let mut pingers = Vec::new();
-    let beyond = plan.clients.div_ceil(plan.network_size) * plan.network_size;
-    for number in beyond..beyond + PINGERS {
-        pingers.push(Client::join(plan, number, Arc::clone(crowd), sender.clone()).await?);
-    }
+    let mut pingers = Pingers::start(plan).await?;
     sleep(QUIET).await;
-    for pinger in pingers {
-        let crowd = Arc::clone(crowd);
-        clients.spawn(async move {
-            if pinger.live(true).await.is_err() {
-                crowd.lost.fetch_add(1, Relaxed);
-            }
-        });
-    }
+    pingers.begin();
     let (cpu, killed) = (cpu::time(&plan.pids), crowd.micros());
     dying.kill()?;
-    sleep(PING_FOR + QUIET).await;
+    let pings = pingers.told().await?;
     let deadline = Instant::now() + PATIENCE;
     while crowd.dying_known.load(Relaxed) > 0 && Instant::now() < deadline {
         sleep(Duration::from_millis(20)).await;
@@ -307,20 +268,21 @@ async fn die(
     dying.wait()?;
     let cpu = cpu::time(&plan.pids).saturating_sub(cpu);
     let told = crowd.told_at.load(Relaxed).saturating_sub(killed);
-    let mut pings = std::mem::take(&mut *crowd.pings.lock().unwrap_or_else(PoisonError::into_inner));
-    pings.sort_unstable();
-    let at = |share: f64| {
-        pings.get((pings.len() as f64 * share) as usize).map_or(0.0, |ping| ping.as_secs_f64() * 1e3)
-    };
-    Ok(vec![
-        ("died", json!(plan.clients / 2)),
-        ("deaths_to_tell", json!(known)),
-        ("untold", json!(crowd.dying_known.load(Relaxed))),
-        ("told_of_deaths_s", json!(told as f64 / 1e6)),
-        ("messages_of_deaths", json!(crowd.messages.load(Relaxed) - messages)),
-        ("pings", json!(pings.len())),
-        ("ping_p50_ms", json!(at(0.5))),
-        ("ping_p99_ms", json!(at(0.99))),
-        ("cpu_us_per_death", json!(cpu.as_secs_f64() * 1e6 / (plan.clients / 2).max(1) as f64)),
-    ])
+    let mut figures = json!({
+        "died": plan.clients / 2,
+        "deaths_to_tell": known,
+        "untold": crowd.dying_known.load(Relaxed),
+        "told_of_deaths_s": told as f64 / 1e6,
+        "messages_of_deaths": crowd.messages.load(Relaxed) - messages,
+        "cpu_us_per_death": cpu.as_secs_f64() * 1e6 / (plan.clients / 2).max(1) as f64,
+    });
+    merge(&mut figures, pings);
+    Ok(figures)
+}
+
+/// Adds the members of one object to another.
+fn merge(to: &mut Value, from: Value) {
+    if let (Value::Object(to), Value::Object(from)) = (to, from) {
+        to.extend(from);
+    }
 }

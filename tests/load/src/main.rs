@@ -4,6 +4,7 @@
 mod churn;
 mod cpu;
 mod crowd;
+mod pings;
 mod signals;
 mod socket;
 
@@ -11,6 +12,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Builder;
 
 #[derive(Parser)]
 #[command(about = "Puts load on a hub and prints what came of it")]
@@ -57,6 +59,9 @@ enum Command {
         /// Half of them are killed.
         #[arg(long)]
         die: bool,
+        /// They leave at the end, and the hub's memory is looked at again.
+        #[arg(long)]
+        leave: bool,
     },
     /// Clients come and go, and signal each other; a line of figures now and then.
     Churn {
@@ -88,6 +93,14 @@ enum Command {
     /// Those who are to die; `crowd` starts it.
     #[command(hide = true)]
     Hold {
+        #[command(flatten)]
+        clients: Clients,
+        #[arg(long)]
+        run: u32,
+    },
+    /// Those who ping meanwhile; `crowd` starts it.
+    #[command(hide = true)]
+    Ping {
         #[command(flatten)]
         clients: Clients,
         #[arg(long)]
@@ -147,6 +160,7 @@ impl Clients {
             pids,
             idle: Duration::ZERO,
             die: false,
+            leave: false,
             run,
             step: 1,
             from: 0,
@@ -156,8 +170,12 @@ impl Clients {
 
 fn main() -> std::io::Result<()> {
     let Options { command, threads, pids } = Options::parse();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(threads.max(1)).enable_all().build()?;
+    let mut runtime = match command {
+        // A thread's priority is its own.
+        Command::Ping { .. } => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(threads.max(1)).enable_all().build()?;
     let told = runtime.block_on(async {
         match command {
             Command::Signals { pairs, pairs_count, in_flight, time } => {
@@ -166,9 +184,9 @@ fn main() -> std::io::Result<()> {
             Command::RoundTrips { pairs, rounds } => {
                 signals::round_trips(pairs.plan(1, 1, 0.0, pids), rounds).await
             }
-            Command::Crowd { clients, idle, die } => {
+            Command::Crowd { clients, idle, die, leave } => {
                 let idle = Duration::from_secs_f64(idle);
-                crowd::run(crowd::Plan { idle, die, ..clients.plan(pids, std::process::id()) }).await
+                crowd::run(crowd::Plan { idle, die, leave, ..clients.plan(pids, std::process::id()) }).await
             }
             Command::Churn { hubs, clients, network_size, connects, signals, time, every, seed } => {
                 let (time, every) = (Duration::from_secs_f64(time), Duration::from_secs_f64(every));
@@ -180,6 +198,7 @@ fn main() -> std::io::Result<()> {
                 let plan = crowd::Plan { step: 2, from: 1, ..clients.plan(pids, run) };
                 crowd::hold(plan).await.map(|()| serde_json::Value::Null)
             }
+            Command::Ping { clients, run } => pings::run(clients.plan(pids, run)).await,
         }
     })?;
     println!("{told}");
