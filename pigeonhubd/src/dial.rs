@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::client::Request;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_with_config};
 
 use crate::direct::Sessions;
-use crate::edge::{Edge, EdgeEvent};
+use crate::edge::{Edge, EdgeEvent, Room};
 use crate::outbox::Outbox;
 use crate::session::{self, Session};
 use crate::stream::Pipe;
@@ -119,7 +119,9 @@ impl Dialler {
             match select(open, closing).await {
                 Either::Left((opened, _)) => opened,
                 Either::Right(_) => {
-                    self.edge.send(EdgeEvent::Closed { conn, reason: ClosedBy::Local }).await;
+                    self.edge
+                        .send(EdgeEvent::Closed { conn, reason: ClosedBy::Local, room: Room::default() })
+                        .await;
                     return;
                 }
             }

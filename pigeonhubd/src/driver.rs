@@ -23,8 +23,9 @@ use crate::edge::{EdgeEvent, Intake, Refusal};
 use crate::event_log::EventLog;
 use crate::service::{StartRule, Supervisor};
 
-/// Events handled before anything else gets its turn.
-const BATCH: usize = 256;
+/// Events handled before anything else gets its turn, other tasks included:
+/// each event may give several sessions something to send.
+const BATCH: usize = 64;
 /// The longest sleep. A timer further off than that is looked at again then.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -141,6 +142,7 @@ impl Driver {
         let mut events = Vec::with_capacity(BATCH);
         let mut messages = Vec::with_capacity(BATCH);
         let mut stop = self.inlets.stop.clone();
+        let mut handled = 0;
         self.input(Input::Timer);
         while !(self.stopping && self.hub.is_drained()) {
             let due = self.clock.instant(self.hub.poll_timeout());
@@ -156,6 +158,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(due) => {}
             }
+            handled += events.len() + messages.len();
             for event in events.drain(..) {
                 self.event(event);
             }
@@ -167,6 +170,10 @@ impl Driver {
                 self.input(Input::Timer);
             }
             self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
+            if handled >= BATCH {
+                handled = 0;
+                tokio::task::yield_now().await;
+            }
         }
         // What is still said to the driver is for nobody, and waits for nobody.
         drop(self.inlets.intake);
@@ -238,9 +245,10 @@ impl Driver {
                 drop(room);
             }
             EdgeEvent::Pong { conn } => self.input(Input::Pong { conn }),
-            EdgeEvent::Closed { conn, reason } => {
+            EdgeEvent::Closed { conn, reason, room } => {
                 self.connections.closed(conn);
                 self.input(Input::Closed { conn, reason });
+                drop(room);
             }
         }
     }

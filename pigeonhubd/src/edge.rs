@@ -24,6 +24,10 @@ pub const EVENT_QUEUE: usize = 1024;
 /// queue of the largest messages would hold a gigabyte.
 pub const EVENT_BUDGET_KIB: u32 = 16 * 1024;
 
+/// WebSockets that may end at once; the others wait their turn. When thousands
+/// end in one moment, those that stay get theirs in between.
+pub const CLOSINGS: usize = 64;
+
 /// Questions that may wait for the driver; one more is answered with [`AskError::Busy`].
 pub const QUERY_QUEUE: usize = 64;
 
@@ -50,11 +54,11 @@ pub enum EdgeEvent {
     /// A WebSocket pong, or signals that went straight to other sessions.
     Pong { conn: ConnId },
     /// A WebSocket is over. The last event about it.
-    Closed { conn: ConnId, reason: ClosedBy },
+    Closed { conn: ConnId, reason: ClosedBy, room: Room },
 }
 
-/// Room in the byte budget, given back when dropped. Small messages need none:
-/// the number of events bounds them.
+/// Room in the byte budget or, for the end of a WebSocket, among [`CLOSINGS`];
+/// given back when dropped. Small messages need none: the number of events bounds them.
 #[derive(Debug, Default)]
 pub struct Room {
     _permit: Option<OwnedSemaphorePermit>,
@@ -122,6 +126,7 @@ struct Shared {
     events: mpsc::Sender<EdgeEvent>,
     queries: mpsc::Sender<Query>,
     budget: Arc<Semaphore>,
+    closings: Arc<Semaphore>,
     accepted: AtomicU64,
     addresses: Arc<Addresses>,
     counters: Arc<EdgeCounters>,
@@ -143,9 +148,10 @@ impl Edge {
         let (events, event_intake) = mpsc::channel(EVENT_QUEUE);
         let (queries, query_intake) = mpsc::channel(QUERY_QUEUE);
         let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
+        let closings = Arc::new(Semaphore::new(CLOSINGS));
         let (accepted, addresses, counters) = (AtomicU64::new(0), Arc::default(), Arc::default());
         let sessions = Arc::default();
-        let shared = Shared { events, queries, budget, accepted, addresses, counters, sessions };
+        let shared = Shared { events, queries, budget, closings, accepted, addresses, counters, sessions };
         let edge = Self(Arc::new(shared));
         (edge, Intake { events: event_intake, queries: query_intake })
     }
@@ -208,6 +214,12 @@ impl Edge {
         }
     }
 
+    /// Room among the WebSockets that end, waiting for it.
+    pub async fn room_to_close(&self) -> Room {
+        let permit = Arc::clone(&self.0.closings).acquire_owned().await.ok();
+        Room { _permit: permit, _turn: None }
+    }
+
     /// Asks the driver.
     pub async fn ask(&self, command: Command) -> Result<Answer, AskError> {
         let (reply, answer) = oneshot::channel();
@@ -234,6 +246,8 @@ fn units(len: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -244,6 +258,25 @@ mod tests {
         assert!(edge.try_room(1 << 20).is_none(), "the budget is used up");
         drop(all);
         assert!(edge.try_room(1 << 20).is_some(), "the budget came back");
+    }
+
+    #[tokio::test]
+    async fn websockets_end_a_few_at_a_time_and_in_order() {
+        let (edge, mut intake) = Edge::new();
+        for number in 0..CLOSINGS as u64 {
+            let room = edge.room_to_close().now_or_never().expect("room");
+            assert!(
+                edge.send(EdgeEvent::Closed { conn: ConnId(number), reason: ClosedBy::Local, room }).await
+            );
+        }
+        let mut waiting = Box::pin(edge.room_to_close());
+        assert!((&mut waiting).now_or_never().is_none(), "the driver has not heard of those before");
+        drop(intake.events.recv().await);
+        let room = waiting.now_or_never();
+        assert!(room.is_some(), "there is room again");
+        assert!(edge.room_to_close().now_or_never().is_none());
+        drop(intake);
+        assert!(edge.room_to_close().now_or_never().is_some(), "a driver that is gone keeps nobody");
     }
 
     #[tokio::test]

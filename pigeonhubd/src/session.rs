@@ -122,11 +122,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             tracing::error!(conn = self.conn.0, "a session ended by a fault in pigeonhubd; the others go on");
             ClosedBy::Broken(String::from("a fault in this hub"))
         });
-        // TCP ends before the driver hears of it.
-        let Self { conn, edge, ws, .. } = self;
-        drop(ws);
         // Boxed as well.
-        Box::pin(edge.send(EdgeEvent::Closed { conn, reason })).await;
+        Box::pin(self.over(reason)).await;
+    }
+
+    /// Gives the connection up, and tells the driver.
+    async fn over(self, reason: ClosedBy) {
+        let Self { conn, edge, ws, .. } = self;
+        // Thousands may end at once, and those that stay are not to wait for all of it.
+        let room = edge.room_to_close().await;
+        // TCP ends before the driver hears of it.
+        drop(ws);
+        edge.send(EdgeEvent::Closed { conn, reason, room }).await;
     }
 
     async fn serve(&mut self) -> ClosedBy {
@@ -140,10 +147,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Poll::Ready(end);
         }
         let read = self.poll_read(cx);
-        if self.passed.messages > 0 {
-            self.edge.counters().passed(std::mem::take(&mut self.passed));
+        if self.passed.messages == 0 {
+            return read;
         }
-        read
+        let passed = std::mem::take(&mut self.passed);
+        self.edge.counters().passed(passed);
+        // Answers to pings leave now, not after everything else that waits for a processor.
+        let answered = passed.messages > passed.signals;
+        if answered && read.is_pending() { self.poll_write(cx) } else { read }
     }
 
     /// Takes what came in, a batch at a time.

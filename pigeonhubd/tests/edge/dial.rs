@@ -83,7 +83,7 @@ async fn a_dialled_websocket_works_both_ways_and_ends() {
     assert!(matches!(far.next().await, Some(Ok(Message::Close(Some(_))))));
     assert!(far.next().await.is_none());
     drop(far);
-    let EdgeEvent::Closed { conn: CONN, reason } = dial.next().await else { panic!("it is over") };
+    let EdgeEvent::Closed { conn: CONN, reason, .. } = dial.next().await else { panic!("it is over") };
     assert_eq!(reason, ClosedBy::Local);
 }
 
@@ -122,7 +122,7 @@ async fn a_dial_can_be_called_off() {
     let mut dial = dial(&format!("ws://{}/", listener.local_addr().unwrap()));
     let (_silent, _) = listener.accept().await.unwrap();
     dial.outbox.close(1000, String::new());
-    assert!(matches!(dial.next().await, EdgeEvent::Closed { conn: CONN, reason: ClosedBy::Local }));
+    assert!(matches!(dial.next().await, EdgeEvent::Closed { conn: CONN, reason: ClosedBy::Local, .. }));
 }
 
 #[tokio::test]

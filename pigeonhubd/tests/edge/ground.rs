@@ -105,7 +105,7 @@ impl Ground {
     /// The end of a connection, after any messages.
     pub(crate) async fn closed(&mut self, which: ConnId) -> ClosedBy {
         loop {
-            if let EdgeEvent::Closed { conn, reason } = self.next().await
+            if let EdgeEvent::Closed { conn, reason, .. } = self.next().await
                 && conn == which
             {
                 return reason;

@@ -40,7 +40,7 @@ async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> (Ar
 
 async fn closed(mut intake: Intake) -> ClosedBy {
     match intake.events.recv().await {
-        Some(EdgeEvent::Closed { conn: CONN, reason }) => reason,
+        Some(EdgeEvent::Closed { conn: CONN, reason, .. }) => reason,
         other => panic!("an end was expected, not {other:?}"),
     }
 }
