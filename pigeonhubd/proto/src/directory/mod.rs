@@ -18,6 +18,7 @@ use slab::Slab;
 
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
+use crate::time::Time;
 
 /// Claims of one peer that are kept; the worst is forgotten beyond that.
 const MAX_CLAIMS: usize = 4;
@@ -46,6 +47,8 @@ pub struct Claim {
     pub subscription: u32,
     /// When it announced itself, in ms since the Unix epoch.
     pub announced_at: u64,
+    /// When it was first made here, by this hub's own clock.
+    pub since: Time,
     /// Its announce data for others, as JSON.
     pub shown: Arc<str>,
 }

@@ -11,6 +11,7 @@ fn claim(home: Home, stamp: u64) -> Claim {
         legacy: matches!(home, Home::Legacy(_)),
         subscription: 0,
         announced_at: 0,
+        since: Time::default(),
         shown: "{}".into(),
     }
 }

@@ -9,6 +9,7 @@ use crate::directory::{CLAIM_SHARE, CLIENT_SHARE, Claim, Home, MOST};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
+use crate::time::Now;
 use crate::wire::SignalKind;
 use crate::wire::client::{AnnounceData, ClientFrame, ClientKind};
 use crate::wire::reply::{self, ErrorCode};
@@ -150,7 +151,8 @@ impl Hub {
         }
         let latest = self.directory.latest_stamp(network, &peer);
         let stamp = if legacy { self.now.unix_ms } else { self.now.unix_ms.max(latest.saturating_add(1)) };
-        Claim { home, stamp, legacy, subscription: 0, announced_at: self.now.unix_ms, shown }
+        let Now { mono: since, unix_ms: announced_at } = self.now;
+        Claim { home, stamp, legacy, subscription: 0, announced_at, since, shown }
     }
 
     /// Enters an own claim, tells the mesh, and introduces the peer anew.

@@ -164,6 +164,9 @@ impl Hub {
     fn tell_gone(&mut self, gone: &Entry) {
         self.tell_legacies_gone(gone);
         let fewest = self.settings.max_candidates / 2;
+        if !gone.met.is_empty() {
+            self.introductions.told_gone(&gone.network, gone.peer.id, self.now.mono);
+        }
         for key in &gone.met {
             let Some(entry) = self.directory.get(*key) else { continue };
             let Some(conn) = entry.session() else { continue };

@@ -435,9 +435,10 @@ impl Hub {
                     return;
                 }
                 let shown = self.kept_data(&network, peer, home, &shown);
-                let claim = Claim { home, stamp, legacy, subscription, announced_at, shown };
+                let since = self.now.mono;
+                let claim = Claim { home, stamp, legacy, subscription, announced_at, since, shown };
                 let claimed = self.directory.claim(&network, peer, claim);
-                self.peer_claimed(&network, peer.id, claimed);
+                self.peer_claimed(hub, &network, peer.id, claimed);
             }
             PresenceChange::Gone { peer, network } => {
                 let unclaimed = self.directory.unclaim(&network, &peer, home);
@@ -447,10 +448,11 @@ impl Hub {
     }
 
     /// Another hub claims a peer.
-    fn peer_claimed(&mut self, network: &str, peer: Id, claimed: Claimed) {
+    fn peer_claimed(&mut self, hub: Id, network: &str, peer: Id, claimed: Claimed) {
         match claimed {
             Claimed::New(key) => {
                 self.introduce_remote(key);
+                self.introduce_back(hub, key);
                 self.tell_legacies_here(key);
                 self.release_held(network, peer);
             }

@@ -257,6 +257,7 @@ impl Hub {
                 self.got_presence(hub, network.as_deref(), subscription, changes, complete);
             }
             Ok(HubMessage::Introduce { network, peer, to }) => self.introduced(&network, peer, &to),
+            Ok(HubMessage::Back { network, peer, to, ago_ms }) => self.got_back(&network, peer, &to, ago_ms),
             Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
             Err(error) => {
                 self.counters.refusals.count(Refusal::HubMessage);

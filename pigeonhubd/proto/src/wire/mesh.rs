@@ -172,6 +172,18 @@ pub enum HubMessage<'a> {
         /// Whom it should meet.
         to: Vec<Id>,
     },
+    /// This peer of yours is known here again, after clients here were told that it had left. If
+    /// it has been told of them before that, tell it once more: they hung up on it.
+    Back {
+        /// The network.
+        network: Cow<'a, str>,
+        /// The peer.
+        peer: Id,
+        /// Those clients.
+        to: Vec<Id>,
+        /// When they were told, in ms before this was sent.
+        ago_ms: u64,
+    },
     /// A step towards a data channel between the two hubs.
     Channel {
         /// Chosen by the hub that offers.

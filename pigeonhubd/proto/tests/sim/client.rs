@@ -10,6 +10,7 @@ use serde_json::json;
 use super::host::authority;
 use super::ledger::{Account, Errors};
 use super::network::{Message, Party, State};
+use super::told::Told;
 use super::world::{Event, MS, Micros, SEC, World, trace};
 
 /// One client, over all its connections.
@@ -25,6 +26,8 @@ pub(crate) struct Client {
     pub(crate) session: Option<usize>,
     /// The peers of its network that it has been told of, and not of their leaving.
     pub(crate) view: BTreeSet<Id>,
+    /// What hubs told it of others.
+    pub(crate) told: BTreeMap<Id, Told>,
     /// It has left for good.
     pub(crate) retired: bool,
     /// When its latest session was over, and for how long hubs may not know that.
@@ -92,6 +95,7 @@ impl World {
             home,
             session: None,
             view: BTreeSet::new(),
+            told: BTreeMap::new(),
             retired: false,
             left: None,
             accounts: BTreeMap::new(),
@@ -198,6 +202,7 @@ impl World {
         });
         self.clients[client].session = Some(session);
         self.clients[client].view.clear();
+        self.clients[client].told.clear();
         let url = format!("ws://{}/?peerId={}", authority(host), self.clients[client].name);
         self.begin_dial(Party::Client(session), ConnId(0), &url);
     }

@@ -23,6 +23,7 @@ mod plan;
 mod rng;
 mod scenario;
 mod selftest;
+mod told;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +49,11 @@ const REGRESSIONS: &[(u64, &str)] = &[
         "a sender was told of a signal a second time, by a refusal said again after its stream was given up",
     ),
     (10_819, "news of later messages put off the repetition of a lost one until its time was over"),
+    (
+        30_000,
+        "one of two clients was told that the other left and is back, the other only that it is there, before",
+    ),
+    (30_004, "the same as 30,000"),
     (
         60_599,
         "a stream that was given up lengthened the grace of a dead hub's peers, and hid where they were now",

@@ -122,6 +122,7 @@ impl World {
         }
         if let (Message::Text(text), Party::Client(session)) = (&message, here.ends[1 - side].party) {
             self.handed(session, text);
+            self.note_told(session, text);
         }
         self.push(pipe, 1 - side, message);
     }

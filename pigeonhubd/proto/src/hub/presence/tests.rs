@@ -1,5 +1,6 @@
 //! What other hubs tell of their peers is held within bounds too.
 
+mod back;
 mod grace;
 
 use std::sync::Arc;

@@ -16,11 +16,11 @@ use crate::settings::Settings;
 use crate::time::{Now, Time};
 use crate::wire::mesh::PresenceChange;
 
-const NETWORK: &str = "global";
-const OURS: Id = Id([1; 20]);
-const THEIRS: Id = Id([2; 20]);
+pub(super) const NETWORK: &str = "global";
+pub(super) const OURS: Id = Id([1; 20]);
+pub(super) const THEIRS: Id = Id([2; 20]);
 
-fn record() -> Record {
+pub(super) fn record() -> Record {
     Record {
         key: [9; 32],
         epoch: 1,
@@ -35,14 +35,20 @@ fn record() -> Record {
     }
 }
 
-struct Bench {
-    hub: Hub,
-    now: Now,
+/// Word that `THEIRS` is there.
+pub(super) fn here(stamp: u64) -> PresenceChange<'static> {
+    let (peer, network, shown) = (Spelled::from(THEIRS), NETWORK.into(), "{}".into());
+    PresenceChange::Here { peer, network, stamp, legacy: false, announced_at: stamp, shown }
+}
+
+pub(super) struct Bench {
+    pub(super) hub: Hub,
+    pub(super) now: Now,
 }
 
 impl Bench {
     /// A hub with a client, which knows another hub and its one client.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let now = Now { mono: Time(1_000_000), unix_ms: 1_700_000_000_000 };
         let key = MeshKey::new(b"the key of the bench").expect("long enough");
         let hub = Hub::new(Settings::default(), Arc::new(HubKey::from_bytes(&[7; 32])), key, [1; 32], now);
@@ -59,15 +65,12 @@ impl Bench {
         let topic: Topic = Some(NETWORK.into());
         let view = View { subscription: 1, asked_at: now.mono, complete: false };
         bench.hub.presence.views.insert((other, topic), view);
-        let (peer, network) = (Spelled::from(THEIRS), NETWORK.into());
-        let shown = "{}".into();
-        let here = PresenceChange::Here { peer, network, stamp: 1, legacy: false, announced_at: 1, shown };
-        bench.hub.got_presence(other, Some(NETWORK), 1, vec![here], true);
+        bench.hub.got_presence(other, Some(NETWORK), 1, vec![here(1)], true);
         assert!(bench.knows_theirs());
         bench
     }
 
-    fn after(&mut self, time: Duration) {
+    pub(super) fn after(&mut self, time: Duration) {
         self.now.mono = self.now.mono + time;
         self.hub.handle(Input::Timer, self.now);
     }
