@@ -1,6 +1,8 @@
 //! What one end of a stream sends to the other.
 
-use serde::de::Error as _;
+use std::fmt;
+
+use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -98,13 +100,30 @@ impl Serialize for Refused {
 
 impl<'de> Deserialize<'de> for Refused {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let words = Vec::<u64>::deserialize(deserializer)?;
-        let mut refused = Self::NONE;
-        for (at, word) in words.into_iter().enumerate() {
-            let place = refused.0.get_mut(at);
-            *place.ok_or_else(|| D::Error::invalid_length(at + 1, &"at most a window of messages"))? = word;
+        deserializer.deserialize_seq(Words)
+    }
+}
+
+/// Reads the words of a [`Refused`], and none beyond.
+struct Words;
+
+impl<'de> Visitor<'de> for Words {
+    type Value = Refused;
+
+    fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "at most {WORDS} words")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Refused, A::Error> {
+        let mut refused = Refused::NONE;
+        for place in &mut refused.0 {
+            let Some(word) = words.next_element()? else { return Ok(refused) };
+            *place = word;
         }
-        Ok(refused)
+        match words.next_element::<u64>()? {
+            None => Ok(refused),
+            Some(_) => Err(A::Error::invalid_length(WORDS + 1, &self)),
+        }
     }
 }
 

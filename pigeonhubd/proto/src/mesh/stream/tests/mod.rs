@@ -131,3 +131,15 @@ fn a_frame_survives_its_encoding_and_costs_little() {
     assert_eq!(postcard::from_bytes::<Frame<'_>>(&bytes).unwrap(), frame);
     assert!(bytes.len() < payload.len() + 40, "{}", bytes.len());
 }
+
+#[test]
+fn refusals_cost_a_byte_and_name_a_window_at_most() {
+    let mut bytes = encode(&Frame::Ack(Ack { epoch: A, generation: 1, upto: 900, held: 0, refused: NONE }));
+    assert_eq!(bytes.pop(), Some(0));
+    let read = |words: &[u8]| {
+        let frame = [&bytes, words].concat();
+        postcard::from_bytes::<Frame<'_>>(&frame).is_ok()
+    };
+    assert!(read(&[0]) && read(&[1, 1]) && read(&[4, 0, 0, 0, 1]));
+    assert!(!read(&[5, 0, 0, 0, 0, 1]) && !read(&[2, 1]));
+}
