@@ -95,10 +95,19 @@ pub(crate) type Body = Full<Bytes>;
 
 /// Serves one TCP connection to its end: TLS if the port speaks it, HTTP, and
 /// then perhaps a session. `handshake` is over when it is one, and ends it if it is cut before.
-pub async fn serve(tcp: TcpStream, remote: IpAddr, site: Arc<Site>, handshake: Handshake) {
-    // Each boxed: a session, which may last for days, keeps nothing of what was before.
-    if let Some(session) = Box::pin(open(tcp, remote, site, handshake)).await {
-        session.await;
+pub fn serve(
+    tcp: TcpStream,
+    remote: IpAddr,
+    site: Arc<Site>,
+    handshake: Handshake,
+) -> impl Future<Output = ()> + Send {
+    // Each boxed, and this one before there is a future: a session, which may
+    // last for days, keeps nothing of what was before, nor room for it.
+    let open = Box::pin(open(tcp, remote, site, handshake));
+    async move {
+        if let Some(session) = open.await {
+            session.await;
+        }
     }
 }
 

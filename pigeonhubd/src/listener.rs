@@ -200,14 +200,18 @@ async fn accept(
     while tasks.join_next().await.is_some() {}
 }
 
-async fn connection(
+fn connection(
     tcp: TcpStream,
     remote: SocketAddr,
     site: Arc<Site>,
     handshake: Handshake,
-    _place: Place,
-) {
-    http::serve(tcp, remote.ip(), site, handshake).await;
+    place: Place,
+) -> impl Future<Output = ()> + Send {
+    let served = http::serve(tcp, remote.ip(), site, handshake);
+    async move {
+        served.await;
+        drop(place);
+    }
 }
 
 /// Says that the hub is full, as far as the socket takes it at once.

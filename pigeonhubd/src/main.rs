@@ -4,11 +4,17 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use pigeonhubd::daemon::{self, Origin};
 use pigeonhubd::inherit::Inherited;
 use pigeonhubd::options::LoadError;
 use pigeonhubd::service::Service;
 use pigeonhubd::{logging, options, panics, paths};
+
+/// The system's leaves holes between what thousands of sessions keep, and gives
+/// little back when they leave: see tests/load/RESULTS.md.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// How long the end waits for threads that are still at work.
 const END_TIMEOUT: Duration = Duration::from_secs(1);

@@ -117,18 +117,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Runs to the end of the WebSocket, then tells the driver. A panic ends
     /// this session alone.
-    pub async fn run(mut self) {
-        let reason = AssertUnwindSafe(self.serve()).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(conn = self.conn.0, "a session ended by a fault in pigeonhubd; the others go on");
-            ClosedBy::Broken(String::from("a fault in this hub"))
-        });
-        // Boxed as well.
-        Box::pin(self.over(reason)).await;
+    pub fn run(self) -> impl Future<Output = ()> + Send {
+        // A future would have room for it twice: as it came, and where it is used.
+        let mut session = Box::new(self);
+        async move {
+            let reason = AssertUnwindSafe(session.serve()).catch_unwind().await.unwrap_or_else(|_| {
+                let conn = session.conn.0;
+                tracing::error!(conn, "a session ended by a fault in pigeonhubd; the others go on");
+                ClosedBy::Broken(String::from("a fault in this hub"))
+            });
+            // Boxed as well.
+            Box::pin(session.over(reason)).await;
+        }
     }
 
     /// Gives the connection up, and tells the driver.
-    async fn over(self, reason: ClosedBy) {
-        let Self { conn, edge, ws, .. } = self;
+    async fn over(self: Box<Self>, reason: ClosedBy) {
+        let Self { conn, edge, ws, .. } = *self;
         // Thousands may end at once, and those that stay are not to wait for all of it.
         let room = edge.room_to_close().await;
         // TCP ends before the driver hears of it.
