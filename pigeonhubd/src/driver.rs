@@ -165,6 +165,9 @@ impl Driver {
             for message in messages.drain(..) {
                 self.channel_event(message);
             }
+            // Once for all of them: what they mean to other hubs goes there together.
+            self.hub.flush();
+            self.drain_outputs();
             // Under load something else may always be ready: timers come due all the same.
             if self.clock.now().mono >= self.hub.poll_timeout() {
                 self.input(Input::Timer);
@@ -183,6 +186,12 @@ impl Driver {
     /// One input, then everything that the hub wants done because of it.
     fn input(&mut self, input: Input<'_>) {
         self.hub.handle(input, self.clock.now());
+        self.drain_outputs();
+    }
+
+    /// One input of those at hand; [`Hub::flush`] follows the last one.
+    fn take(&mut self, input: Input<'_>) {
+        self.hub.take(input, self.clock.now());
         self.drain_outputs();
     }
 
@@ -227,27 +236,27 @@ impl Driver {
         match event {
             EdgeEvent::Accepted { conn, request, outbox } => {
                 self.connections.accepted(conn, request.remote, outbox);
-                self.input(Input::Accepted { conn, request });
+                self.take(Input::Accepted { conn, request });
             }
-            EdgeEvent::Dialled { conn, remote } => self.input(Input::Dialled { conn, remote }),
+            EdgeEvent::Dialled { conn, remote } => self.take(Input::Dialled { conn, remote }),
             EdgeEvent::DialFailed { conn, error } => {
                 self.connections.closed(conn);
-                self.input(Input::DialFailed { conn, error });
+                self.take(Input::DialFailed { conn, error });
             }
             EdgeEvent::Text { conn, text, room } => {
                 self.connections.counters().text_in.one(text.len());
-                self.input(Input::Text { conn, text: text.as_str() });
+                self.take(Input::Text { conn, text: text.as_str() });
                 drop(room);
             }
             EdgeEvent::Binary { conn, bytes, room } => {
                 self.connections.counters().binary_in.one(bytes.len());
-                self.input(Input::Binary { conn, bytes: &bytes });
+                self.take(Input::Binary { conn, bytes: &bytes });
                 drop(room);
             }
-            EdgeEvent::Pong { conn } => self.input(Input::Pong { conn }),
+            EdgeEvent::Pong { conn } => self.take(Input::Pong { conn }),
             EdgeEvent::Closed { conn, reason, room } => {
                 self.connections.closed(conn);
-                self.input(Input::Closed { conn, reason });
+                self.take(Input::Closed { conn, reason });
                 drop(room);
             }
         }
@@ -255,18 +264,18 @@ impl Driver {
 
     fn channel_event(&mut self, event: ChannelEvent) {
         match event {
-            ChannelEvent::Description { conn, sdp } => self.input(Input::ChannelDescription { conn, sdp }),
+            ChannelEvent::Description { conn, sdp } => self.take(Input::ChannelDescription { conn, sdp }),
             ChannelEvent::Candidate { conn, candidate } => {
-                self.input(Input::ChannelCandidate { conn, candidate });
+                self.take(Input::ChannelCandidate { conn, candidate });
             }
-            ChannelEvent::Open { conn } => self.input(Input::ChannelOpen { conn }),
+            ChannelEvent::Open { conn } => self.take(Input::ChannelOpen { conn }),
             ChannelEvent::Binary { conn, bytes } => {
                 self.connections.counters().binary_in.one(bytes.len());
-                self.input(Input::Binary { conn, bytes: &bytes });
+                self.take(Input::Binary { conn, bytes: &bytes });
             }
             ChannelEvent::Closed { conn, reason } => {
                 self.connections.closed(conn);
-                self.input(Input::Closed { conn, reason });
+                self.take(Input::Closed { conn, reason });
             }
         }
     }

@@ -87,6 +87,7 @@ impl Hub {
         self.presence_now();
         self.flush_presence();
         self.run_streams();
+        self.transmit_streams();
         self.publish();
         let links: Vec<ConnId> = self.links.iter().map(|(conn, _)| conn).collect();
         for conn in links {

@@ -1,6 +1,6 @@
 //! Open links: frames in and out, heartbeats.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::counters::{LinkEnd, LinkKind, Refusal};
@@ -8,10 +8,11 @@ use super::{Hub, TICK, close};
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::{ConnId, Output};
+use crate::mesh::batch::{self, Batch};
 use crate::mesh::frame::Framing;
 use crate::mesh::routes;
 use crate::time::Time;
-use crate::wire::mesh::{Bye, LinkFrame, Routed, decode, encode};
+use crate::wire::mesh::{Bye, LinkFrame, Reads, Routed, UnreadableFrame, decode, encode};
 
 /// How often a heartbeat is sent.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -39,6 +40,10 @@ pub(super) struct Link {
     pub(super) hub: Id,
     pub(super) transport: Transport,
     framing: Framing,
+    /// What the far end reads.
+    reads: Reads,
+    /// What goes out when the inputs at hand are dealt with.
+    batch: Batch,
     pub(super) opened_at: Time,
     pub(super) heard_at: Time,
     beat_at: Time,
@@ -68,6 +73,8 @@ impl Link {
 #[derive(Default)]
 pub(super) struct Links {
     open: BTreeMap<ConnId, Link>,
+    /// Those with something in their batch.
+    waiting: BTreeSet<ConnId>,
 }
 
 impl Links {
@@ -139,6 +146,8 @@ impl Hub {
             hub,
             transport,
             framing,
+            reads: Reads::default(),
+            batch: Batch::default(),
             opened_at: now,
             heard_at: now,
             beat_at: now,
@@ -157,6 +166,7 @@ impl Hub {
         if transport == Transport::Channel {
             self.event(Event::HubP2pConnected { hub_id: hub });
         }
+        self.send_frame(conn, &LinkFrame::Reads(Reads { batches: true }));
         self.send_summary(conn);
         self.close_duplicates(hub, transport == Transport::Channel);
         self.make_room(conn);
@@ -188,6 +198,7 @@ impl Hub {
 
     /// Closes a link on purpose.
     pub(super) fn close_link(&mut self, conn: ConnId, bye: Bye) {
+        self.flush_link(conn);
         self.send_frame(conn, &LinkFrame::Bye(bye));
         let code = if bye == Bye::Draining { close::GOING_AWAY } else { close::NORMAL };
         self.close(conn, code, bye.text());
@@ -222,11 +233,27 @@ impl Hub {
 
     /// Sends a frame over a link. It may be lost if the link is congested.
     pub(super) fn send_frame(&mut self, conn: ConnId, frame: &LinkFrame<'_>) {
-        let bytes = encode(frame);
+        self.send_encoded_frame(conn, &encode(frame));
+    }
+
+    fn send_encoded_frame(&mut self, conn: ConnId, frame: &[u8]) {
         let Some(link) = self.links.open.get_mut(&conn) else { return };
-        for bytes in link.framing.split(&bytes) {
+        for bytes in link.framing.split(frame) {
             link.bytes_sent += bytes.len() as u64;
             self.outputs.push_back(Output::Binary { conn, bytes });
+        }
+    }
+
+    /// Sends what waits for company.
+    pub(super) fn flush_links(&mut self) {
+        while let Some(conn) = self.links.waiting.pop_first() {
+            self.flush_link(conn);
+        }
+    }
+
+    fn flush_link(&mut self, conn: ConnId) {
+        if let Some(frame) = self.links.open.get_mut(&conn).and_then(|link| link.batch.take()) {
+            self.send_encoded_frame(conn, &frame);
         }
     }
 
@@ -238,8 +265,7 @@ impl Hub {
         let frame = match link.framing.join(bytes) {
             Ok(frame) => frame,
             Err(error) => {
-                self.counters.refusals.count(Refusal::Frame);
-                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
+                self.refuse_frame(hub, &error.to_string());
                 return self.break_link(conn, LinkEnd::Violation, &error.to_string());
             }
         };
@@ -247,12 +273,17 @@ impl Hub {
         link.heard_at = now;
         let Some(frame) = frame else { return };
         match decode(&frame) {
-            Ok(frame) => self.link_frame(conn, hub, frame),
-            Err(error) => {
-                self.counters.refusals.count(Refusal::Frame);
-                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
+            Ok(LinkFrame::Batch(batch)) if !batch::is_within_limit(&batch) => {
+                self.refuse_frame(hub, "batch of too many envelopes");
             }
+            Ok(frame) => self.link_frame(conn, hub, frame),
+            Err(error @ UnreadableFrame) => self.refuse_frame(hub, &error.to_string()),
         }
+    }
+
+    fn refuse_frame(&mut self, hub: Id, reason: &str) {
+        self.counters.refusals.count(Refusal::Frame);
+        self.event(Event::Refused { from: hub.to_string(), reason: reason.to_owned() });
     }
 
     fn link_frame(&mut self, conn: ConnId, hub: Id, frame: LinkFrame<'_>) {
@@ -273,6 +304,18 @@ impl Hub {
             LinkFrame::Summary(summary) => self.got_summary(conn, &summary),
             LinkFrame::Records(records) => self.got_records(conn, hub, &records),
             LinkFrame::Routed(routed) => self.got_routed(hub, routed),
+            LinkFrame::Batch(batch) => {
+                for routed in batch {
+                    self.got_routed(hub, routed);
+                    // A stream keeps few messages that nobody has taken from it.
+                    self.run_streams();
+                }
+            }
+            LinkFrame::Reads(reads) => {
+                if let Some(link) = self.links.open.get_mut(&conn) {
+                    link.reads = reads;
+                }
+            }
             LinkFrame::Probe(probe) => self.got_probe(hub, probe),
             LinkFrame::ProbeReply(reply) => self.got_probe_reply(reply),
             LinkFrame::Bye(bye) => {
@@ -313,10 +356,17 @@ impl Hub {
         self.links.to(hub).is_none_or(|(_, link)| now.since(link.heard_at) >= SUSPECT)
     }
 
-    /// Sends something between two hubs one link further.
+    /// Sends something between two hubs one link further, with the next [`Hub::flush`] at the latest.
     pub(super) fn pass_on(&mut self, neighbour: Id, routed: Routed<'_>) {
-        if let Some((conn, _)) = self.links.to(&neighbour) {
-            self.send_frame(conn, &LinkFrame::Routed(routed));
+        let Some(conn) = self.links.to(&neighbour).map(|(conn, _)| conn) else { return };
+        let Some(link) = self.links.open.get_mut(&conn) else { return };
+        if !link.reads.batches {
+            return self.send_frame(conn, &LinkFrame::Routed(routed));
+        }
+        let full = link.batch.push(&routed);
+        self.links.waiting.insert(conn);
+        if let Some(frame) = full {
+            self.send_encoded_frame(conn, &frame);
         }
     }
 }

@@ -152,6 +152,14 @@ impl Hub {
 
     /// Takes one input. Afterwards drain [`Self::poll_output`].
     pub fn handle(&mut self, input: Input<'_>, now: Now) {
+        self.take(input, now);
+        self.flush();
+    }
+
+    /// Takes one of several inputs that are at hand. What it entails for other
+    /// hubs may wait for [`Self::flush`], which must follow the last of them.
+    /// [`Self::poll_output`] may be drained after each of them as well.
+    pub fn take(&mut self, input: Input<'_>, now: Now) {
         self.now = now;
         match input {
             Input::Accepted { conn, request } => self.accepted(conn, request),
@@ -174,6 +182,13 @@ impl Hub {
         }
         self.settle();
         self.note_direct();
+    }
+
+    /// Puts out what waits to go to other hubs in one message with more.
+    /// Afterwards drain [`Self::poll_output`].
+    pub fn flush(&mut self) {
+        self.transmit_streams();
+        self.flush_links();
     }
 
     /// Says which sessions may pass signals on by themselves, and which no

@@ -37,6 +37,7 @@ impl Hub {
         self.mesh_changed_now();
         self.settle();
         self.note_direct();
+        self.flush();
     }
 
     /// Old hubs whose address is not listed any more.

@@ -35,6 +35,8 @@ pub(super) struct Streams {
     due: BTreeSet<(Time, Id)>,
     /// Those to be looked at before the input is done with.
     touched: BTreeSet<Id>,
+    /// Those that may have something to send, once the inputs at hand are dealt with.
+    sending: BTreeSet<Id>,
     generation: u32,
     last_token: Token,
 }
@@ -192,6 +194,17 @@ impl Hub {
                 stream::Event::Refused(token) => self.signal_refused(token),
             }
         }
+        self.streams.sending.insert(hub);
+    }
+
+    /// Sends what streams have to say. One acknowledgement answers all that came since the last time.
+    pub(super) fn transmit_streams(&mut self) {
+        while let Some(hub) = self.streams.sending.pop_first() {
+            self.transmit_stream(hub);
+        }
+    }
+
+    fn transmit_stream(&mut self, hub: Id) {
         let now = self.now.mono;
         let mut frames = Vec::new();
         let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };

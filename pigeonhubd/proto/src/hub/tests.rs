@@ -1,6 +1,7 @@
 //! One hub without a network: what it says to what it is told.
 
 mod announce_data;
+mod batches;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

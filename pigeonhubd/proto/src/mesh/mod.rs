@@ -1,5 +1,6 @@
 //! The mesh between hubs.
 
+pub mod batch;
 pub mod frame;
 pub mod handshake;
 pub mod identity;

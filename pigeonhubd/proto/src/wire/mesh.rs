@@ -39,6 +39,20 @@ pub enum LinkFrame<'a> {
     Probe(Probe),
     /// An answer, on its way back.
     ProbeReply(ProbeReply),
+    /// The first frame of a link: what its sender reads beyond the frames above.
+    /// Nobody sends a hub more than it says it reads.
+    Reads(Reads),
+    /// What would else be several [`LinkFrame::Routed`], in the same order; at
+    /// most [`crate::mesh::batch::MAX_FRAMES`].
+    #[serde(borrow)]
+    Batch(Vec<Routed<'a>>),
+}
+
+/// What a hub reads that the first hubs of version 1 did not. Grows at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reads {
+    /// [`LinkFrame::Batch`].
+    pub batches: bool,
 }
 
 /// A live probe of the way from one hub to another.

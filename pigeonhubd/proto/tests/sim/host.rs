@@ -15,6 +15,9 @@ use super::world::{Event, MS, Machine, Micros, SEC, World, trace};
 /// The wall clock at the beginning of the world: 1 January 2026.
 const EPOCH_MS: i64 = 1_767_225_600_000;
 
+/// How long inputs are gathered that are dealt with together.
+const TOGETHER: Micros = 100;
+
 /// Makes the hub anew at each start, from a seed and the host's clock.
 pub(crate) type Factory = Box<dyn Fn(Settings, [u8; 32], Now) -> Box<dyn Machine>>;
 
@@ -67,6 +70,8 @@ pub(crate) struct Host {
     pub(crate) open_channels: usize,
     /// Since when there are more than `max_peers`.
     pub(crate) over_since: Option<Micros>,
+    /// An [`Event::PutOut`] is to come.
+    pub(crate) putting_out: bool,
     timer_second: Micros,
     timers: u32,
 }
@@ -100,6 +105,7 @@ impl Host {
             skew_ms: 0,
             open_channels: 0,
             over_since: None,
+            putting_out: false,
             timer_second: 0,
             timers: 0,
         }
@@ -160,6 +166,7 @@ impl World {
         host.started = now;
         host.next_accepted = 1;
         host.wake = Micros::MAX;
+        host.putting_out = false;
         host.machine = Some((host.factory)(host.settings.clone(), seed, host.clock(now)));
         let (id, life) = (host.id, host.life);
         trace!(self, 1, "hub {number} starts, life {life}, id {}", id.short());
@@ -180,6 +187,7 @@ impl World {
 
     /// Gives a hub one input and does what it asks for.
     pub(crate) fn feed(&mut self, number: usize, input: Input<'_>) {
+        let gathers = self.params.together && matches!(input, Input::Text { .. } | Input::Binary { .. });
         let host = &mut self.hosts[number];
         let now = host.clock(self.now);
         let Some(machine) = &mut host.machine else { return };
@@ -187,11 +195,18 @@ impl World {
         if self.trace >= 2 {
             println!("[{:12.6}] hub {number} <- {}", self.now as f64 / SEC as f64, brief(&input));
         }
-        if self.digest.is_some() {
-            machine.handle(input.clone(), now);
-            self.digest(&format!("{number} {input:?}"));
+        let told = self.digest.is_some().then(|| format!("{number} {input:?}"));
+        if gathers {
+            machine.take(input, now);
+            if !std::mem::replace(&mut host.putting_out, true) {
+                let life = host.life;
+                self.at(self.now + TOGETHER, Event::PutOut { host: number, life });
+            }
         } else {
             machine.handle(input, now);
+        }
+        if let Some(told) = told {
+            self.digest(&told);
         }
         self.drain_outputs(number);
         self.rewake(number);
@@ -289,6 +304,23 @@ impl World {
         {
             self.fail(format!("hub {number}: its timer stays due after it fired"));
         }
+    }
+
+    /// What gathered inputs mean to other hubs goes there.
+    pub(crate) fn put_out(&mut self, number: usize, life: u32) {
+        let host = &mut self.hosts[number];
+        if host.life != life {
+            return;
+        }
+        if host.stopped {
+            host.frozen.push(Event::PutOut { host: number, life });
+            return;
+        }
+        host.putting_out = false;
+        let Some(machine) = &mut host.machine else { return };
+        machine.put_out();
+        self.drain_outputs(number);
+        self.rewake(number);
     }
 
     /// Ends a hub's process at once. `silent`: the whole machine goes, and with it the resets.

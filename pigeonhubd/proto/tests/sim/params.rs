@@ -101,6 +101,8 @@ pub(crate) struct Params {
     pub(crate) jitter_percent: u64,
     /// Binary messages in a thousand that a full queue drops.
     pub(crate) queue_drops: u64,
+    /// Hubs deal with inputs that come close together at once, as the daemon does under load.
+    pub(crate) together: bool,
     /// Time between two acts of a client.
     pub(crate) client_turn: (Micros, Micros),
     /// How often an act is to leave.
@@ -140,6 +142,7 @@ impl Params {
             latency: (MS, 5 * MS),
             jitter_percent: 50,
             queue_drops: 0,
+            together: false,
             client_turn: (500 * MS, 3 * SEC),
             leave_per_mille: 30,
             max_peers: (3, 4),
@@ -194,6 +197,7 @@ impl Params {
         };
         params.jitter_percent = rng.range(0, 150);
         params.queue_drops = if rng.percent(15) { rng.range(1, 30) } else { 0 };
+        params.together = seed % 2 == 0;
         params.leave_per_mille = rng.range(5, 80);
         params.limits(rng);
         params.clocks(rng);

@@ -34,6 +34,11 @@ pub(crate) struct SimHub {
 /// What the world drives: a hub, or in the tests of the simulator itself a stand-in.
 pub(crate) trait Machine {
     fn handle(&mut self, input: Input<'_>, now: Now);
+    /// One of several inputs; [`Machine::put_out`] follows.
+    fn take(&mut self, input: Input<'_>, now: Now) {
+        self.handle(input, now);
+    }
+    fn put_out(&mut self) {}
     fn poll_output(&mut self) -> Option<Output>;
     fn poll_timeout(&self) -> Time;
     fn is_drained(&self) -> bool;
@@ -45,6 +50,12 @@ pub(crate) trait Machine {
 impl Machine for SimHub {
     fn handle(&mut self, input: Input<'_>, now: Now) {
         self.hub.handle(input, now);
+    }
+    fn take(&mut self, input: Input<'_>, now: Now) {
+        self.hub.take(input, now);
+    }
+    fn put_out(&mut self) {
+        self.hub.flush();
     }
     fn poll_output(&mut self) -> Option<Output> {
         self.hub.poll_output()
@@ -90,6 +101,8 @@ pub(crate) enum Event {
     ChannelOver { channel: usize, why: Option<&'static str> },
     /// A hub's timer may be due.
     Wake { host: usize, life: u32 },
+    /// A hub has dealt with the inputs that came together.
+    PutOut { host: usize, life: u32 },
     /// A client thinks about what to do next.
     Client { client: usize },
     /// A signal's fate must be known by now.
@@ -270,6 +283,7 @@ impl World {
             Event::ChannelOpen { pipe, side } => self.channel_open(pipe, side),
             Event::ChannelOver { channel, why } => self.channel_over(channel, why),
             Event::Wake { host, life } => self.wake(host, life),
+            Event::PutOut { host, life } => self.put_out(host, life),
             Event::Client { client } => self.client_turn(client),
             Event::Judge { signal } => self.judge(signal),
             Event::Audit => self.audit(),

@@ -52,7 +52,8 @@ impl Receiver {
         now: Time,
     ) -> Result<(), Dropped> {
         check(data)?;
-        if events.len() >= HELD_MESSAGES {
+        // Beside what one acknowledgement may have acknowledged, which may have come with it.
+        if events.len() >= HELD_MESSAGES + WINDOW_MESSAGES {
             return Err(Dropped::Full);
         }
         let outcome = self.find(data, events)?.place(data, events);

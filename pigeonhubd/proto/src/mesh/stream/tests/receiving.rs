@@ -240,10 +240,11 @@ fn held_bytes_have_a_limit_that_the_next_message_ignores() {
 #[test]
 fn events_that_nobody_fetches_have_a_limit() {
     let (_, mut b) = pair();
-    for seq in 1..=HELD_MESSAGES as u64 {
+    let most = (HELD_MESSAGES + WINDOW_MESSAGES) as u64;
+    for seq in 1..=most {
         b.handle_frame(&data(1, seq, seq), START).unwrap();
     }
-    let next = HELD_MESSAGES as u64 + 1;
+    let next = most + 1;
     assert_eq!(b.handle_frame(&data(1, next, next), START), Err(Dropped::Full));
     events(&mut b);
     b.handle_frame(&data(1, next, next), START).unwrap();
