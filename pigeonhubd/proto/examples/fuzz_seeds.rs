@@ -10,8 +10,8 @@ use pigeonhub_proto::id::{Id, Spelled};
 use pigeonhub_proto::mesh::record::{LinkEntry, Record};
 use pigeonhub_proto::wire::SignalKind;
 use pigeonhub_proto::wire::mesh::{
-    Bye, ChannelStep, HubMessage, LinkFrame, MeshSignal, PresenceChange, Probe, ProbeReply, RecordVersion,
-    encode,
+    Bye, ChannelStep, HubMessage, LinkFrame, MeshSignal, PresenceChange, Probe, ProbeReply, Reads,
+    RecordVersion, Routed, encode,
 };
 
 fn id(n: u8) -> Id {
@@ -38,6 +38,7 @@ fn frames() -> Vec<Vec<u8>> {
     let version = RecordVersion { hub: id(1), epoch: 2, version: 3 };
     let probe = Probe { src: id(1), dst: id(2), number: 3, sent_us: 4, crossed: 5 };
     let reply = ProbeReply { to: id(1), from: id(2), probe, last: true, hops: 9 };
+    let routed = || Routed { src: id(1), dst: id(2), hops: 9, body: b"xyz".into() };
     let all = [
         LinkFrame::Heartbeat { digest: 1, sent_us: 2 },
         LinkFrame::HeartbeatEcho { sent_us: 2 },
@@ -45,6 +46,8 @@ fn frames() -> Vec<Vec<u8>> {
         LinkFrame::Probe(probe),
         LinkFrame::ProbeReply(reply),
         LinkFrame::Bye(Bye::Duplicate),
+        LinkFrame::Reads(Reads { batches: true }),
+        LinkFrame::Batch(vec![routed(), routed()]),
     ];
     all.iter().map(encode).collect()
 }

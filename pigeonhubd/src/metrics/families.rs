@@ -222,7 +222,7 @@ impl Snapshot {
         )?;
         page.counter(
             "pigeonhubd_mesh_frames_dropped",
-            "Mesh frames dropped because their connection's queue was full; they are sent again.",
+            "Messages of links dropped because their connection's queue was full; what they carried is sent again.",
             edge.frames_dropped.get(),
         )?;
         page.gauge(
