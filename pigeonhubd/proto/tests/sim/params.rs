@@ -197,7 +197,7 @@ impl Params {
         };
         params.jitter_percent = rng.range(0, 150);
         params.queue_drops = if rng.percent(15) { rng.range(1, 30) } else { 0 };
-        params.together = seed % 2 == 0;
+        params.together = seed.is_multiple_of(2);
         params.leave_per_mille = rng.range(5, 80);
         params.limits(rng);
         params.clocks(rng);
