@@ -127,7 +127,7 @@ impl Runtime for ChannelRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         sockets::enlarge_buffers(&socket);
-        TokioRuntime.wrap_udp_socket(socket)
+        Ok(Arc::new(sockets::OneByOne(TokioRuntime.wrap_udp_socket(socket)?)))
     }
 
     fn wrap_tcp_listener(&self, _: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {
