@@ -387,10 +387,13 @@ impl Directory {
     pub fn claimed_by(&self, hub: Id, network: Option<&str>, except: Option<u32>) -> Vec<(Arc<str>, Id)> {
         let home = Home::Hub(hub);
         let stale = |claim: &Claim| claim.home == home && Some(claim.subscription) != except;
-        self.networks
-            .iter()
-            .filter(|(name, _)| network.is_none_or(|network| network == &***name))
-            .flat_map(|(_, network)| network.peers.values())
+        let (one, all) = match network {
+            Some(network) => (self.networks.get(network), None),
+            None => (None, Some(self.networks.values())),
+        };
+        one.into_iter()
+            .chain(all.into_iter().flatten())
+            .flat_map(|network| network.peers.values())
             .filter_map(|key| self.get(*key))
             .filter(|entry| entry.claims.iter().any(stale))
             .map(|entry| (Arc::clone(&entry.network), entry.peer.id))

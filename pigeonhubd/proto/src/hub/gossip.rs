@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::Hub;
 use super::counters::Refusal;
-use crate::directory::network_hash;
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::ConnId;
@@ -41,6 +40,8 @@ pub(super) struct Gossip {
     pub(super) own: Record,
     signed: Option<SignedRecord>,
     dirty: bool,
+    /// The networks served are perhaps not as they are listed.
+    pub(super) networks_changed: bool,
     published_at: Option<Time>,
     pub(super) records: Records,
     /// Others' records to pass on.
@@ -76,6 +77,7 @@ impl Gossip {
             own,
             signed: None,
             dirty: true,
+            networks_changed: false,
             published_at: None,
             records: Records::default(),
             waiting: BTreeMap::new(),
@@ -97,7 +99,7 @@ impl Gossip {
 impl Hub {
     pub(super) fn gossip_at(&self) -> Time {
         let publish = match self.gossip.published_at {
-            Some(at) if self.gossip.dirty => at + self.publish_pause(),
+            Some(at) if self.gossip.dirty || self.gossip.networks_changed => at + self.publish_pause(),
             _ => Time::NEVER,
         };
         publish.min(self.gossip.pass_on_at.unwrap_or(Time::NEVER))
@@ -120,8 +122,11 @@ impl Hub {
     }
 
     /// The networks with peers here, as the own record lists them.
-    pub(super) fn list_networks(&mut self) {
-        let mut networks: Vec<u64> = self.presence.own_networks().map(network_hash).collect();
+    fn list_networks(&mut self) {
+        if !std::mem::take(&mut self.gossip.networks_changed) {
+            return;
+        }
+        let mut networks: Vec<u64> = self.presence.own_networks().collect();
         networks.sort_unstable();
         networks.dedup();
         let more = networks.len() > MAX_NETWORKS;
@@ -135,13 +140,18 @@ impl Hub {
 
     pub(super) fn publish_when_due(&mut self) {
         let due = self.gossip.published_at.is_none_or(|at| self.now.mono >= at + self.publish_pause());
-        if self.gossip.dirty && due {
+        if !due {
+            return;
+        }
+        self.list_networks();
+        if self.gossip.dirty {
             self.publish();
         }
     }
 
     /// Signs the own record anew and sends it to all neighbours.
     pub(super) fn publish(&mut self) {
+        self.list_networks();
         self.gossip.dirty = false;
         self.gossip.published_at = Some(self.now.mono);
         self.gossip.own.version += 1;

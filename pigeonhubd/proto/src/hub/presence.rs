@@ -5,6 +5,7 @@
 //! stream between the two, so it is complete and in order; when a stream
 //! starts anew, both ends forget what was asked and ask again.
 
+mod subscribers;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::subscribers::{Key, Subscriber, Subscribers};
 use super::Hub;
 use crate::directory::{Claim, Claimed, Home, network_hash};
 use crate::id::Id;
+use crate::mesh::records::Stored;
 use crate::time::Time;
 use crate::wire::MAX_NETWORK_NAME;
 use crate::wire::client::MAX_ANNOUNCE_DATA;
@@ -29,8 +32,6 @@ const GATHER: Duration = Duration::from_millis(5);
 const RENEW: Duration = Duration::from_secs(15);
 /// Changes in one message.
 const BATCH: usize = 64;
-/// Subscriptions that one hub may hold here.
-const MAX_SUBSCRIPTIONS: usize = 4096;
 /// Peers that are known at most, here and elsewhere; further ones of other hubs are not taken.
 const MAX_PEERS: usize = 500_000;
 
@@ -45,36 +46,33 @@ struct View {
     complete: bool,
 }
 
-/// What another hub asked of this one.
+/// A network that this hub serves.
 #[derive(Debug)]
-struct Subscriber {
-    subscription: u32,
-    /// Changes to tell.
-    changed: BTreeSet<(Arc<str>, Id)>,
-    /// The first full list was sent.
-    complete: bool,
+struct Served {
+    hash: u64,
+    /// Without a peer: until when.
+    until: Option<Time>,
 }
 
 /// What is asked and told between hubs about peers.
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     views: BTreeMap<(Id, Topic), View>,
-    subscribers: BTreeMap<(Id, Topic), Subscriber>,
+    subscribers: Subscribers,
     /// Views that ended with their stream, and when: their peers stay for the
     /// grace, then only if another view tells of them.
     lapsed: BTreeMap<(Id, Topic), Time>,
     /// Those whose peers were given up meanwhile: the hub itself may know nothing of that.
     given_up: BTreeSet<(Id, Topic)>,
     last_subscription: u32,
-    /// The networks served, and for those without a peer until when.
-    served: BTreeMap<Arc<str>, Option<Time>>,
+    served: BTreeMap<Arc<str>, Served>,
     flush_at: Option<Time>,
 }
 
 impl Presence {
-    /// Networks with peers here, or that had until a moment ago.
-    pub(super) fn own_networks(&self) -> impl Iterator<Item = &str> {
-        self.served.keys().map(|name| &**name)
+    /// The hashes of networks with peers here, or that had until a moment ago.
+    pub(super) fn own_networks(&self) -> impl Iterator<Item = u64> {
+        self.served.values().map(|served| served.hash)
     }
 }
 
@@ -86,15 +84,7 @@ impl Hub {
     /// A peer of this hub came, changed or left: subscribers are to be told.
     pub(super) fn presence_changed(&mut self, network: &str, peer: Id) {
         self.served_changed(network);
-        let name: Arc<str> = Arc::from(network);
-        let mut told = false;
-        for ((_, topic), subscriber) in &mut self.presence.subscribers {
-            if topic.as_deref().is_none_or(|topic| topic == network) {
-                subscriber.changed.insert((Arc::clone(&name), peer));
-                told = true;
-            }
-        }
-        if told {
+        if self.presence.subscribers.changed(&Arc::from(network), peer) {
             self.presence_soon();
         }
     }
@@ -109,7 +99,7 @@ impl Hub {
         let change = (Arc::clone(network), peer);
         let topics = [Some(Arc::clone(network)), None];
         let mut asked =
-            topics.into_iter().filter_map(|topic| self.presence.subscribers.get(&(hub, topic))).peekable();
+            topics.into_iter().filter_map(|topic| self.presence.subscribers.get(hub, topic)).peekable();
         asked.peek().is_some() && asked.all(|subscriber| !subscriber.changed.contains(&change))
     }
 
@@ -126,13 +116,16 @@ impl Hub {
         let linger = self.now.mono + LINGER;
         match (self.presence.served.get_mut(network), here) {
             (None, true) => {
-                self.presence.served.insert(Arc::from(network), None);
-                self.list_networks();
-                self.presence_check();
+                let (name, hash) = (Arc::from(network), network_hash(network));
+                self.presence.served.insert(Arc::clone(&name), Served { hash, until: None });
+                self.gossip.networks_changed = true;
+                self.ask_for(&name, hash);
             }
-            (Some(until), true) => *until = None,
-            (Some(until @ None), false) => *until = Some(linger),
-            (Some(Some(_)), false) | (None, false) => {}
+            (Some(served), true) => served.until = None,
+            (Some(served), false) => {
+                served.until.get_or_insert(linger);
+            }
+            (None, false) => {}
         }
     }
 
@@ -140,9 +133,9 @@ impl Hub {
     pub(super) fn tick_presence(&mut self) {
         let now = self.now.mono;
         let before = self.presence.served.len();
-        self.presence.served.retain(|_, until| until.is_none_or(|until| until > now));
+        self.presence.served.retain(|_, served| served.until.is_none_or(|until| until > now));
         if self.presence.served.len() != before {
-            self.list_networks();
+            self.gossip.networks_changed = true;
         }
         let late =
             self.presence.views.values().any(|view| !view.complete && now.since(view.asked_at) >= RENEW);
@@ -191,8 +184,8 @@ impl Hub {
         let concerned = |hub: &Id| lost.contains(hub);
         let Presence { views, lapsed, subscribers, .. } = &self.presence;
         // One whose stream was given up meanwhile has no views any more, but peers all the same.
-        let known = views.keys().chain(lapsed.keys()).chain(subscribers.keys());
-        let hubs: BTreeSet<Id> = known.map(|(hub, _)| *hub).collect();
+        let known = views.keys().chain(lapsed.keys()).map(|(hub, _)| hub);
+        let hubs: BTreeSet<Id> = known.chain(subscribers.hubs()).copied().collect();
         for hub in hubs.into_iter().filter(concerned) {
             self.hub_lost(hub);
         }
@@ -204,7 +197,7 @@ impl Hub {
         let known = self.presence.views.keys().chain(self.presence.lapsed.keys());
         self.presence.given_up.extend(known.filter(|(of, _)| *of == hub).cloned().collect::<Vec<_>>());
         self.presence.views.retain(|(of, _), _| *of != hub);
-        self.presence.subscribers.retain(|(of, _), _| *of != hub);
+        self.presence.subscribers.remove_all_of(hub);
         self.presence.lapsed.retain(|(of, _), _| *of != hub);
         self.introductions.forget(hub);
         self.drop_claims(hub, None, None);
@@ -213,7 +206,7 @@ impl Hub {
     /// The stream with a hub started anew: what was asked may be lost.
     pub(super) fn presence_lost(&mut self, hub: Id) {
         let now = self.now.mono;
-        self.presence.subscribers.retain(|(of, _), _| *of != hub);
+        self.presence.subscribers.remove_all_of(hub);
         let lapsed = self.presence.views.extract_if(.., |(of, _), _| *of == hub);
         for (key, _) in lapsed {
             self.presence.lapsed.entry(key).or_insert(now);
@@ -224,9 +217,7 @@ impl Hub {
 
     /// Asks for what this hub should be told and is not, and stops the rest.
     pub(super) fn presence_check(&mut self) {
-        let now = self.now.mono;
         let wanted = self.wanted_views();
-        let current = |view: &View| view.complete || now.since(view.asked_at) < RENEW;
         let needless: Vec<(Id, Topic)> =
             self.presence.views.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
         let (records, served) = (&self.gossip.records, &self.presence.served);
@@ -243,18 +234,36 @@ impl Hub {
             self.drop_claims(hub, topic.as_deref(), None);
         }
         for (hub, topic) in wanted {
-            if self.presence.views.get(&(hub, topic.clone())).is_some_and(current) || !self.is_reachable(&hub)
-            {
-                continue;
-            }
-            self.presence.last_subscription += 1;
-            let subscription = self.presence.last_subscription;
-            let anew = self.presence.given_up.contains(&(hub, topic.clone()));
-            let network = topic.as_deref().map(Into::into);
-            self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription, anew });
-            let view = View { subscription, asked_at: now, complete: false };
-            self.presence.views.insert((hub, topic), view);
+            self.ask(hub, topic);
         }
+    }
+
+    /// Asks all that serve a network that is served here as of now.
+    fn ask_for(&mut self, network: &Arc<str>, hash: u64) {
+        if !self.legacies.is_empty() {
+            // Each hub is asked for everything.
+            return;
+        }
+        let serves = |(_, stored): &(&Id, &Stored)| stored.record.serves(hash);
+        let hubs: Vec<Id> = self.gossip.records.iter().filter(serves).map(|(hub, _)| *hub).collect();
+        for hub in hubs {
+            self.ask(hub, Some(Arc::clone(network)));
+        }
+    }
+
+    /// Asks a hub within reach, unless it was asked already.
+    fn ask(&mut self, hub: Id, topic: Topic) {
+        let (now, key) = (self.now.mono, (hub, topic));
+        let current = |view: &View| view.complete || now.since(view.asked_at) < RENEW;
+        if self.presence.views.get(&key).is_some_and(current) || !self.is_reachable(&hub) {
+            return;
+        }
+        self.presence.last_subscription += 1;
+        let subscription = self.presence.last_subscription;
+        let anew = self.presence.given_up.contains(&key);
+        let network = key.1.as_deref().map(Into::into);
+        self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription, anew });
+        self.presence.views.insert(key, View { subscription, asked_at: now, complete: false });
     }
 
     /// What this hub should be told by others. Views of hubs out of reach stay
@@ -262,8 +271,6 @@ impl Hub {
     fn wanted_views(&self) -> BTreeSet<(Id, Topic)> {
         let mut wanted = BTreeSet::new();
         let everything = !self.legacies.is_empty();
-        let served: Vec<(&Arc<str>, u64)> =
-            self.presence.served.keys().map(|name| (name, network_hash(name))).collect();
         for (hub, stored) in self.gossip.records.iter() {
             let within_reach = stored.unreachable_since.is_none();
             let known = |topic: &Topic| self.presence.views.contains_key(&(*hub, topic.clone()));
@@ -271,9 +278,12 @@ impl Hub {
                 wanted.insert((*hub, None));
                 continue;
             }
-            for (name, hash) in &served {
+            for (name, served) in &self.presence.served {
+                if !stored.record.serves(served.hash) {
+                    continue;
+                }
                 let topic = Some(Arc::clone(name));
-                if stored.record.serves(*hash) && (within_reach || known(&topic)) {
+                if within_reach || known(&topic) {
                     wanted.insert((*hub, topic));
                 }
             }
@@ -299,20 +309,20 @@ impl Hub {
         if network.is_some_and(|network| network.len() > MAX_NETWORK_NAME) {
             return;
         }
-        let held =
-            self.presence.subscribers.range((hub, None)..).take_while(|((of, _), _)| *of == hub).count();
-        if held >= MAX_SUBSCRIPTIONS {
-            return;
-        }
-        let concerned = |name: &&Arc<str>| network.is_none_or(|network| network == &***name);
-        let names: Vec<Arc<str>> = self.directory.own_networks().filter(concerned).cloned().collect();
+        let topic: Topic = network.map(Arc::from);
+        let names: Vec<Arc<str>> = match &topic {
+            Some(name) => vec![Arc::clone(name)],
+            None => self.directory.own_networks().cloned().collect(),
+        };
         let mut changed = BTreeSet::new();
         for name in names {
             let peers = self.directory.network(&name).into_iter().flat_map(|network| network.own.keys());
             changed.extend(peers.map(|peer| (Arc::clone(&name), *peer)));
         }
         let subscriber = Subscriber { subscription, changed, complete: false };
-        self.presence.subscribers.insert((hub, network.map(Arc::from)), subscriber);
+        if !self.presence.subscribers.insert(hub, topic, subscriber) {
+            return;
+        }
         self.presence.flush_at = Some(self.now.mono);
         if anew {
             self.introduce_peers_of(hub, network);
@@ -331,7 +341,7 @@ impl Hub {
     }
 
     pub(super) fn got_unsubscribe(&mut self, hub: Id, network: Option<&str>) {
-        self.presence.subscribers.remove(&(hub, network.map(Arc::from)));
+        self.presence.subscribers.remove(hub, network.map(Arc::from));
     }
 
     /// Tells subscribers what changed, as far as their streams have room.
@@ -340,22 +350,17 @@ impl Hub {
             return;
         }
         self.presence.flush_at = None;
-        let due: Vec<(Id, Topic)> = self
-            .presence
-            .subscribers
-            .iter()
-            .filter(|(_, subscriber)| !subscriber.changed.is_empty() || !subscriber.complete)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in due {
+        for key in self.presence.subscribers.take_due() {
             while self.tell_subscriber(&key) {}
         }
         self.flush_introductions();
     }
 
     /// One message to one subscriber. True if there is more to tell.
-    fn tell_subscriber(&mut self, key: &(Id, Topic)) -> bool {
-        if !self.has_room_for(key.0) {
+    fn tell_subscriber(&mut self, key: &Key) -> bool {
+        let (topic, hub) = key;
+        if !self.has_room_for(*hub) {
+            self.presence.subscribers.more(key);
             self.presence.flush_at.get_or_insert(self.now.mono + GATHER * 10);
             return false;
         }
@@ -370,10 +375,10 @@ impl Hub {
         let complete = !more;
         subscriber.complete |= complete;
         let changes = told.iter().map(|(network, peer)| self.change_of(network, *peer)).collect();
-        let network = key.1.as_deref().map(Into::into);
+        let network = topic.as_deref().map(Into::into);
         let message = HubMessage::Presence { network, subscription, changes, complete };
         let message = crate::wire::mesh::encode(&message);
-        self.send_encoded(key.0, message.into());
+        self.send_encoded(*hub, message.into());
         more
     }
 
