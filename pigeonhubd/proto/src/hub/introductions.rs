@@ -17,17 +17,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Hub;
-use crate::directory::EntryKey;
+use crate::directory::{EntryKey, Home};
 use crate::id::Id;
 use crate::time::Time;
-use crate::wire::mesh::HubMessage;
+use crate::wire::mesh::{HubMessage, PresenceChange};
 
 /// Peers and hubs for which introductions wait; further ones are not made.
 const MAX_WAITING: usize = 4096;
 /// Peers remembered of whom clients here were told that they left; the oldest go.
 const MAX_LEFT: usize = 4096;
-/// How long they are remembered: far longer than word of a peer takes to come.
-const REMEMBER: Duration = Duration::from_secs(60);
+/// How long they are remembered: longer than it takes to give a stream up and begin it anew.
+const REMEMBER: Duration = Duration::from_secs(600);
 
 /// A peer in a network.
 type Place = (Arc<str>, Id);
@@ -71,10 +71,11 @@ impl Introductions {
         self.left.len().max(self.order.len())
     }
 
-    /// How long ago they were told so of one that is back.
-    fn back(&mut self, network: &Arc<str>, peer: Id, now: Time) -> Option<Duration> {
-        let at = self.left.remove(&(Arc::clone(network), peer))?;
-        Some(now.since(at)).filter(|ago| *ago <= REMEMBER)
+    /// How long ago they were told so of one that is back. Kept, since the
+    /// stream that carries word of it may be given up.
+    fn back(&self, network: &Arc<str>, peer: Id, now: Time) -> Option<Duration> {
+        let at = self.left.get(&(Arc::clone(network), peer))?;
+        Some(now.since(*at)).filter(|ago| *ago <= REMEMBER)
     }
 }
 
@@ -104,16 +105,32 @@ impl Hub {
         }
     }
 
-    /// A peer is at `hub` that was known nowhere a moment ago.
-    pub(super) fn introduce_back(&mut self, hub: Id, key: EntryKey) {
-        let Some(entry) = self.directory.get(key) else { return };
-        let (network, peer) = (Arc::clone(&entry.network), entry.peer.id);
-        let Some(ago) = self.introductions.back(&network, peer, self.now.mono) else { return };
+    /// Whether a peer is told of that others were told had left. In a list of
+    /// all, one that is known by now counts too: word of it may have been lost
+    /// with the stream before.
+    pub(super) fn perhaps_back(&self, change: &PresenceChange<'_>, listing: bool) -> Option<Place> {
+        let PresenceChange::Here { peer, network, .. } = change else { return None };
+        if self.introductions.left.is_empty()
+            || (!listing && self.directory.find(network, &peer.id).is_some())
+        {
+            return None;
+        }
+        let place = (Arc::from(&**network), peer.id);
+        self.introductions.left.contains_key(&place).then_some(place)
+    }
+
+    /// A peer is at `hub` that others were told had left.
+    pub(super) fn introduce_back(&mut self, hub: Id, network: &Arc<str>, peer: Id) {
+        let Some(entry) = self.directory.find(network, &peer) else { return };
+        if entry.home() != Home::Hub(hub) {
+            return;
+        }
+        let Some(ago) = self.introductions.back(network, peer, self.now.mono) else { return };
         let met = entry.met.iter().filter_map(|met| self.directory.get(*met));
         let to: Vec<Id> = met.map(|entry| entry.peer.id).collect();
         if !to.is_empty() {
             let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-            self.send_to_hub(hub, &HubMessage::Back { network: (&*network).into(), peer, to, ago_ms });
+            self.send_to_hub(hub, &HubMessage::Back { network: (&**network).into(), peer, to, ago_ms });
         }
     }
 

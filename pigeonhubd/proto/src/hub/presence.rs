@@ -406,16 +406,15 @@ impl Hub {
         complete: bool,
     ) {
         let topic: Topic = network.map(Arc::from);
-        let asked = self
-            .presence
-            .views
-            .get(&(hub, topic.clone()))
-            .is_some_and(|view| view.subscription == subscription);
-        if !asked {
-            return;
-        }
+        let asked = self.presence.views.get(&(hub, topic.clone()));
+        let Some(view) = asked.filter(|view| view.subscription == subscription) else { return };
+        let listing = !view.complete;
         for change in changes {
+            let back = self.perhaps_back(&change, listing);
             self.got_change(hub, network, subscription, change);
+            if let Some((network, peer)) = back {
+                self.introduce_back(hub, &network, peer);
+            }
         }
         if !complete {
             return;
@@ -443,7 +442,7 @@ impl Hub {
                 let since = self.now.mono;
                 let claim = Claim { home, stamp, legacy, subscription, announced_at, since, shown };
                 let claimed = self.directory.claim(&network, peer, claim);
-                self.peer_claimed(hub, &network, peer.id, claimed);
+                self.peer_claimed(&network, peer.id, claimed);
             }
             PresenceChange::Gone { peer, network } => {
                 let unclaimed = self.directory.unclaim(&network, &peer, home);
@@ -453,11 +452,10 @@ impl Hub {
     }
 
     /// Another hub claims a peer.
-    fn peer_claimed(&mut self, hub: Id, network: &str, peer: Id, claimed: Claimed) {
+    fn peer_claimed(&mut self, network: &str, peer: Id, claimed: Claimed) {
         match claimed {
             Claimed::New(key) => {
                 self.introduce_remote(key);
-                self.introduce_back(hub, key);
                 self.tell_legacies_here(key);
                 self.release_held(network, peer);
             }

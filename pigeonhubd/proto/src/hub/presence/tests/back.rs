@@ -45,9 +45,25 @@ fn the_hub_of_a_peer_that_is_back_hears_that_it_was_told_gone() {
     bench.told(here(3));
     assert_eq!(bench.queued(), 1);
     bench.told(gone());
-    bench.pass(Duration::from_secs(61));
+    bench.pass(Duration::from_secs(601));
     bench.told(here(4));
     assert_eq!(bench.queued(), 1, "nor one that is back after long");
+}
+
+#[test]
+fn its_hub_hears_so_again_when_it_lists_its_peers_anew() {
+    let mut bench = Bench::new();
+    bench.told(gone());
+    bench.told(here(3));
+    assert_eq!(bench.queued(), 1);
+    let key = (record().hub(), Some(NETWORK.into()));
+    let view = bench.hub.presence.views.get_mut(&key).expect("it was asked");
+    view.complete = true;
+    bench.told(here(3));
+    assert_eq!(bench.queued(), 1, "it told of a change");
+    bench.hub.presence.views.get_mut(&key).expect("it was asked").complete = false;
+    bench.told(here(3));
+    assert_eq!(bench.queued(), 2, "it was asked anew: the first word may be lost");
 }
 
 #[test]
