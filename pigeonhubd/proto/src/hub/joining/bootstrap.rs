@@ -245,7 +245,7 @@ impl Hub {
             .gossip
             .records
             .unreachable()
-            .filter(|(_, stored)| !stored.record.draining)
+            // Those that left on purpose too: they may be back with no bootstrap that answers.
             .filter(|(_, stored)| !stored.record.urls.is_empty())
             .map(|(hub, stored)| (*hub, stored.record.urls.clone()))
             .collect();

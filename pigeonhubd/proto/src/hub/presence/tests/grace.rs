@@ -9,7 +9,7 @@ use super::super::{Topic, View};
 use crate::directory::network_hash;
 use crate::hub::Hub;
 use crate::id::{Id, Spelled};
-use crate::io::{ConnId, Input, Request};
+use crate::io::{ConnId, Input, Output, Request};
 use crate::mesh::identity::{HubKey, MeshKey};
 use crate::mesh::record::{Record, SignedRecord};
 use crate::settings::Settings;
@@ -101,4 +101,26 @@ fn a_stream_that_is_given_up_meanwhile_lengthens_no_grace() {
     assert!(bench.knows_theirs());
     bench.after(Duration::from_millis(500));
     assert!(!bench.knows_theirs());
+}
+
+#[test]
+fn a_hub_that_left_on_purpose_is_dialled_all_the_same() {
+    let mut bench = Bench::new();
+    let signed = SignedRecord { body: Bytes::new(), signature: Bytes::new() };
+    let urls = vec![String::from("ws://192.0.2.1:3000")];
+    let left = Record { draining: true, version: 2, urls, ..record() };
+    bench.hub.gossip.records.store(left.hub(), left, signed, bench.now);
+    bench.hub.gossip.records.set_reachable(&record().hub(), false, bench.now.mono);
+    let mut dials = 0;
+    for _ in 0..300 {
+        bench.after(Duration::from_secs(1));
+        let outputs: Vec<Output> = std::iter::from_fn(|| bench.hub.poll_output()).collect();
+        for output in outputs {
+            let Output::Dial { conn, .. } = output else { continue };
+            dials += 1;
+            let error = String::from("refused");
+            bench.hub.handle(Input::DialFailed { conn, error }, bench.now);
+        }
+    }
+    assert!((5..=15).contains(&dials), "soon, then at growing intervals up to a minute: {dials}");
 }
