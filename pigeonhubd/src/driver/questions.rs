@@ -123,13 +123,13 @@ impl Driver {
     }
 
     fn drain(&mut self) -> String {
-        self.input(Input::Drain { over: self.drain_timeout });
         let status = self.hub.status(self.clock.now());
+        self.input(Input::Drain { over: self.drain_timeout });
         let clients = status.local_peers;
         let over = humantime::format_duration(self.drain_timeout);
         let others = if status.known_hubs > 0 { "told the other hubs; " } else { "" };
         let (s, are) = if clients == 1 { ("", "is") } else { ("s", "are") };
-        format!("draining: {others}{clients} announced client{s} {are} told to leave over {over}")
+        format!("draining: {others}{clients} announced client{s} {are} told to leave within {over}")
     }
 
     fn undrain(&mut self) -> Result<String, Refusal> {

@@ -213,10 +213,14 @@ impl Hub {
 }
 
 fn ready_reason(count: &Count) -> String {
-    match (count.p2p, count.known) {
+    let mut reason = match (count.p2p, count.known - count.missed) {
         (_, 0) => String::from("no other hub is known"),
         (p2p, known) => format!("{}, {}", number(p2p, "data channel"), number(known, "other hub")),
+    };
+    if count.missed > 0 {
+        reason.push_str(&format!("; {} more out of reach", count.missed));
     }
+    reason
 }
 
 /// One and many: `1 hub`, `2 hubs`.
