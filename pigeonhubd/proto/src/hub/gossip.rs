@@ -215,6 +215,11 @@ impl Hub {
             .filter_map(|hub| self.gossip.records.get(hub))
             .map(|stored| stored.signed.clone())
             .collect();
+        if let Some(hub) = self.links.get_mut(conn).map(|link| link.hub)
+            && let Some(version) = summary.iter().find(|version| version.hub == hub)
+        {
+            self.far_end_is(conn, version.epoch);
+        }
         let own = self.gossip.own.version_of(self.id);
         let theirs = summary.iter().find(|version| version.hub == self.id);
         // A later version of the own record is believed only when it is seen, signed.
@@ -255,6 +260,9 @@ impl Hub {
         let read = || SignedRecord::read(signed).map_err(|error| error.to_string());
         let version = SignedRecord::version(signed).map_err(|error| error.to_string())?;
         let hub = version.hub;
+        if hub == neighbour {
+            self.far_end_is(conn, version.epoch);
+        }
         if hub == self.id {
             let own = &self.gossip.own;
             if (version.epoch, version.version) <= (own.epoch, own.version) {
@@ -281,7 +289,10 @@ impl Hub {
             Stores::Discovered if neighbour != hub => {
                 self.event(Event::HubDiscovered { hub_id: hub, via: neighbour.to_string() });
             }
-            Stores::Restarted => self.hub_restarted(hub),
+            Stores::Restarted => {
+                self.end_outlived(hub, version.epoch);
+                self.hub_restarted(hub);
+            }
             Stores::Discovered | Stores::Changed => {}
         }
         self.mesh_changed();

@@ -38,6 +38,8 @@ pub(super) enum Transport {
 /// An open, proven link.
 pub(super) struct Link {
     pub(super) hub: Id,
+    /// Which run of that hub is at the far end, by its own word; 0 before it said so.
+    epoch: u64,
     pub(super) transport: Transport,
     framing: Framing,
     /// What the far end reads.
@@ -144,6 +146,7 @@ impl Hub {
         let now = self.now.mono;
         let link = Link {
             hub,
+            epoch: 0,
             transport,
             framing,
             reads: Reads::default(),
@@ -193,6 +196,24 @@ impl Hub {
         same.pop();
         for (conn, _) in same {
             self.close_link(conn, Bye::Duplicate);
+        }
+    }
+
+    /// The far end told which run of its hub it is.
+    pub(super) fn far_end_is(&mut self, conn: ConnId, epoch: u64) {
+        if let Some(link) = self.links.open.get_mut(&conn) {
+            link.epoch = link.epoch.max(epoch);
+        }
+    }
+
+    /// A hub has started anew: what was open to an earlier run leads nowhere,
+    /// and would be relied on until its heartbeats are missed.
+    pub(super) fn end_outlived(&mut self, hub: Id, epoch: u64) {
+        let earlier = |link: &Link| link.hub == hub && link.epoch != 0 && link.epoch < epoch;
+        let outlived: Vec<ConnId> =
+            self.links.iter().filter(|(_, link)| earlier(link)).map(|(conn, _)| conn).collect();
+        for conn in outlived {
+            self.break_link(conn, LinkEnd::Outlived, "its hub has started anew");
         }
     }
 

@@ -183,7 +183,7 @@ impl World {
         self.client_dials_host(client, host);
     }
 
-    fn client_dials_host(&mut self, client: usize, host: usize) {
+    pub(crate) fn client_dials_host(&mut self, client: usize, host: usize) {
         let session = self.sessions.len();
         trace!(self, 1, "client {client} dials hub {host}, session {session}");
         self.sessions.push(Session {

@@ -20,6 +20,7 @@ mod ledger;
 mod network;
 mod params;
 mod plan;
+mod restart;
 mod rng;
 mod scenario;
 mod selftest;

@@ -150,6 +150,8 @@ label! {
         Draining = "draining",
         /// No heartbeat, or no sign of life of an old hub.
         Silent = "silent",
+        /// Its hub started anew.
+        Outlived = "outlived",
         /// The far end broke a rule.
         Violation = "violation",
         /// Its connection closed or broke without notice.

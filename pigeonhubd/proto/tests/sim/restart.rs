@@ -1,0 +1,56 @@
+//! A hub that crashed and is back within moments, under its own key.
+
+use super::params::{Joining, Params};
+use super::scenario;
+use super::world::{MS, SEC};
+
+/// Its neighbours have open links to the run before, and would rely on them
+/// until three heartbeats are missed.
+#[test]
+fn a_hub_that_is_back_at_once_is_whole_at_once() {
+    for seed in 0..8 {
+        let mut params = Params::plain(4 + seed as usize);
+        (params.networks, params.migration_ms, params.joining) = (1, 2_000, Joining::AtOnce);
+        params.clients = 3 * params.hubs;
+        let mut world = scenario::build(seed, params);
+        world.join();
+        assert_eq!(world.failure, None, "seed {seed}");
+        // Not the one that all others dial.
+        let restarted = 1 + seed as usize % 3;
+        world.trace = super::number("SIM_TRACE").unwrap_or(0) as u8;
+        world.kill(restarted, false);
+        world.run_for(200 * MS);
+        world.start(restarted);
+        for client in 0..world.clients.len() {
+            if world.clients[client].session.is_none() {
+                world.client_dials_host(client, restarted);
+            }
+        }
+        world.run_for(50 * MS);
+        for client in 0..world.clients.len() {
+            if let Some(session) = world.clients[client].session
+                && world.sessions[session].announced.is_none()
+            {
+                world.announce(session);
+            }
+        }
+        world.run_for(SEC);
+        // No hub holds a link whose far end knows nothing of it.
+        let link = |from: usize, to: usize| {
+            let (from, to) = (&world.hosts[from], world.hosts[to].id);
+            let hubs = from.hub().map(|hub| hub.hubs(from.clock(world.now))).unwrap_or_default();
+            hubs.into_iter().find(|hub| hub.hub_id == to).and_then(|hub| hub.link)
+        };
+        for other in (0..world.hosts.len()).filter(|other| *other != restarted) {
+            assert_eq!(link(other, restarted), link(restarted, other), "seed {seed}, hub {other}");
+        }
+        // From now on every signal has to arrive.
+        world.ledger.calm_since = Some(world.now);
+        world.chatter = true;
+        world.run_for(5 * SEC);
+        world.chatter = false;
+        world.run_for(15 * SEC);
+        let picture = world.picture();
+        assert_eq!(world.failure, None, "seed {seed}\n{picture}");
+    }
+}
