@@ -205,8 +205,14 @@ impl Hub {
         let data: Data = serde_json::from_str(data).map_err(|_| HandshakeError::Manners)?;
         let Some(challenge) = data.mesh else { return self.met_old_hub(conn, remote) };
         check_opening(challenge.version, &challenge.namespace, &self.settings.namespace)?;
-        if hub_id(&challenge.key) == self.id {
+        let hub = hub_id(&challenge.key);
+        if hub == self.id {
             return Err(HandshakeError::Myself);
+        }
+        if self.is_needless(conn, &hub) {
+            self.close(conn, close::NORMAL, "Not needed: the hub is in the mesh already");
+            self.handshake_over(conn, "another hub answers there");
+            return Ok(());
         }
         let (key, nonce) = (self.identity.public_key(), self.random_bytes());
         let theirs = (&challenge.key, &challenge.nonce);
@@ -220,6 +226,16 @@ impl Hub {
         let hello = Hello { version, namespace, key, nonce, dialled, port, macs, signature };
         self.send_text(conn, reply::handshake("mesh-hello", &hello, self.now));
         Ok(())
+    }
+
+    /// Whether a hub was dialled for another's sake and is within reach
+    /// already: the address of a hub that is gone may be another's by now.
+    fn is_needless(&self, conn: ConnId, hub: &Id) -> bool {
+        let target = self.joining.handshakes.get(&conn).and_then(|handshake| handshake.target.as_ref());
+        target.is_some_and(|target| match target.purpose {
+            Purpose::Bootstrap => false,
+            Purpose::Vanished(wanted) | Purpose::Fallback(wanted) => wanted != *hub && self.is_reachable(hub),
+        })
     }
 
     fn got_hello(
