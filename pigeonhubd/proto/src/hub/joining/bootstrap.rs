@@ -29,6 +29,9 @@ const FIRST_ROUND: Duration = Duration::from_secs(1);
 /// The first pause before a vanished hub is dialled, at most, if the mesh may
 /// be in pieces: signals between them wait no longer than `signal_timeout`.
 const SOON: Duration = Duration::from_secs(1);
+/// Later pauses grow with the time that the hub is gone for: one that comes
+/// back waits to be found for a fourth of that time at most.
+const ABSENCE_SHARE: u32 = 4;
 /// Vanished hubs dialled at once.
 const MAX_VANISHED_DIALS: usize = 16;
 
@@ -241,36 +244,36 @@ impl Hub {
 
     fn dial_vanished(&mut self) {
         let now = self.now.mono;
-        let mut lost: Vec<(Id, Vec<String>)> = self
+        let mut lost: Vec<(Id, Time, Vec<String>)> = self
             .gossip
             .records
             .unreachable()
             // Those that left on purpose too: they may be back with no bootstrap that answers.
             .filter(|(_, stored)| !stored.record.urls.is_empty())
-            .map(|(hub, stored)| (*hub, stored.record.urls.clone()))
+            .filter_map(|(hub, stored)| Some((*hub, stored.unreachable_since?, stored.record.urls.clone())))
             .collect();
-        self.joining.bootstraps.vanished.retain(|hub, _| lost.iter().any(|(lost, _)| lost == hub));
+        self.joining.bootstraps.vanished.retain(|hub, _| lost.iter().any(|(lost, ..)| lost == hub));
         let dialling = |hub: &Hub, id| hub.joining.is_dialling(Purpose::Vanished(id));
-        let mut under_way = lost.iter().filter(|(hub, _)| dialling(self, *hub)).count();
+        let mut under_way = lost.iter().filter(|(hub, ..)| dialling(self, *hub)).count();
         let interval = self.settings.reconnect_interval;
         // Without one hub the others hang together; without several they may not.
         let were_here = self.gossip.records.unreachable().filter(|(_, stored)| stored.was_reachable).count();
         let first = if were_here > 1 { interval.min(SOON) } else { interval };
         // Those that wait longest go first, or a few dead hubs could keep all the others waiting.
         let due = |hub: &Id| self.joining.bootstraps.vanished.get(hub).map(|vanished| vanished.at);
-        lost.sort_by_cached_key(|(hub, _)| due(hub));
-        for (hub, urls) in lost {
+        lost.sort_by_cached_key(|(hub, ..)| due(hub));
+        for (hub, since, urls) in lost {
             // Spread, so that many hubs do not dial one at the same moment.
             let spread = self.rng.random_range(0.75..1.25);
             let soon = Vanished { at: now + first.mul_f64(spread), tries: 0 };
             let vanished = self.joining.bootstraps.vanished.entry(hub).or_insert(soon);
-            let pause = interval.mul_f64(spread);
             if vanished.at > now || under_way >= MAX_VANISHED_DIALS {
                 continue;
             }
             let tries = vanished.tries;
             vanished.tries = tries.saturating_add(1);
-            vanished.at = now + (pause * 2u32.saturating_pow(tries.min(6))).min(SLOW);
+            let pause = (now.since(since) / ABSENCE_SHARE).max(interval).min(SLOW.max(interval));
+            vanished.at = now + pause.mul_f64(spread);
             if dialling(self, hub) {
                 continue;
             }
