@@ -125,12 +125,14 @@ impl Hub {
 
     fn note_reachability(&mut self) {
         let now = self.now.mono;
-        let hubs: Vec<Id> = self.gossip.records.iter().map(|(hub, _)| *hub).collect();
-        for hub in hubs {
-            let reachable = self.mesh.routes.is_reachable(&hub);
-            if !self.gossip.records.set_reachable(&hub, reachable, now) {
-                continue;
-            }
+        let records = self.gossip.records.iter();
+        let reachable = records.map(|(hub, stored)| (hub, stored, self.mesh.routes.is_reachable(hub)));
+        let changed: Vec<(Id, bool)> = reachable
+            .filter(|(_, stored, reachable)| stored.unreachable_since.is_none() != *reachable)
+            .map(|(hub, _, reachable)| (*hub, reachable))
+            .collect();
+        for (hub, reachable) in changed {
+            self.gossip.records.set_reachable(&hub, reachable, now);
             if reachable {
                 self.event(Event::HubRegistered { hub_id: hub });
             } else {

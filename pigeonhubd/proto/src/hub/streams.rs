@@ -37,6 +37,8 @@ pub(super) struct Streams {
     touched: BTreeSet<Id>,
     /// Those that may have something to send, once the inputs at hand are dealt with.
     sending: BTreeSet<Id>,
+    /// Those with something unacknowledged when they were last seen to.
+    unacknowledged: BTreeSet<Id>,
     generation: u32,
     last_token: Token,
 }
@@ -213,6 +215,11 @@ impl Hub {
             let bytes = encode(&frame);
             frames.push((bytes, seq.is_some_and(|seq| with.stream.is_overdue(seq))));
         }
+        if with.stream.queued().0 > 0 {
+            self.streams.unacknowledged.insert(hub);
+        } else {
+            self.streams.unacknowledged.remove(&hub);
+        }
         let due = with.stream.poll_timeout();
         if due != with.due {
             self.streams.due.remove(&(with.due, hub));
@@ -292,10 +299,9 @@ impl Hub {
     pub(super) fn reroute_streams(&mut self) {
         let suspects: BTreeSet<Id> =
             self.links.neighbours().iter().map(|link| link.hub).filter(|hub| self.is_suspect(hub)).collect();
-        let tried: BTreeSet<Id> =
-            self.streams.by_hub.keys().copied().filter(|hub| self.may_try(hub)).collect();
-        for (hub, with) in &mut self.streams.by_hub {
-            with.stream.set_reachable(tried.contains(hub));
+        let tried: Vec<bool> = self.streams.by_hub.keys().map(|hub| self.may_try(hub)).collect();
+        for ((hub, with), tried) in self.streams.by_hub.iter_mut().zip(tried) {
+            with.stream.set_reachable(tried);
             if with.stream.queued().0 > 0 {
                 let next = self.mesh.routes.next_hop(hub, |hub| suspects.contains(hub));
                 if next != with.via {
@@ -309,8 +315,9 @@ impl Hub {
     /// Gives up on streams whose oldest message is overdue.
     pub(super) fn tick_streams(&mut self) {
         let now = self.now.mono;
-        let expired = self.streams.by_hub.iter().filter(|(_, with)| with.stream.expired(now));
-        let expired: Vec<Id> = expired.map(|(hub, _)| *hub).collect();
+        let streams = &self.streams;
+        let expired = |hub: &&Id| streams.by_hub.get(*hub).is_some_and(|with| with.stream.expired(now));
+        let expired: Vec<Id> = streams.unacknowledged.iter().filter(expired).copied().collect();
         for hub in expired {
             self.reset_stream(hub);
         }

@@ -29,6 +29,10 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// As in the daemon: much of what five hundred hubs do is memory given and taken.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use params::Params;
 use world::{Counts, SEC, World};
 
