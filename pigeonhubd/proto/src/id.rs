@@ -1,5 +1,6 @@
 //! 160-bit ids of hubs and peers, and the XOR distance between them.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,8 +13,20 @@ pub const ID_LEN: usize = 20;
 ///
 /// Compared as a number. The letter case in which an id was written is not
 /// part of it; [`Spelling`] keeps that.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Id(pub [u8; ID_LEN]);
+
+impl Ord for Id {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.number().cmp(&other.number())
+    }
+}
+
+impl PartialOrd for Id {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// How far two ids are apart: their bitwise XOR, compared as a number
 /// (Maymounkov and Mazières, Kademlia, IPTPS 2002, section 2.1).
@@ -26,6 +39,14 @@ pub struct Distance([u8; ID_LEN]);
 pub struct ParseIdError;
 
 impl Id {
+    /// As a number of two digits: the tables of a large mesh compare ids all the
+    /// time, and to compare bytes is a call each.
+    fn number(&self) -> (u128, u32) {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, tail @ ..] = self.0;
+        let head = u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
+        (head, u32::from_be_bytes(tail))
+    }
+
     /// The XOR distance to `other`.
     pub fn distance(&self, other: &Self) -> Distance {
         let mut out = [0; ID_LEN];
@@ -211,6 +232,19 @@ mod tests {
         for bad in ["", "00", &MIXED[1..], &format!("{MIXED}0"), &MIXED.replace('0', "g"), &"é".repeat(20)] {
             assert_eq!(bad.parse::<Id>(), Err(ParseIdError), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_are_in_the_order_of_their_bytes() {
+        let differ_at = |at: usize, by: u8| {
+            let mut id = Id([0x80; ID_LEN]);
+            id.0[at] = by;
+            id
+        };
+        let mut ids: Vec<Id> =
+            (0..ID_LEN).flat_map(|at| [0, 0x7f, 0x81, 0xff].map(|by| differ_at(at, by))).collect();
+        ids.sort();
+        assert!(ids.is_sorted_by_key(|id| id.0));
     }
 
     #[test]
