@@ -1,4 +1,4 @@
-//! A hub that crashed and is back within moments, under its own key.
+//! A hub that crashed and is back within moments, under its own key or another one.
 
 use super::params::{Joining, Params};
 use super::scenario;
@@ -53,4 +53,34 @@ fn a_hub_that_is_back_at_once_is_whole_at_once() {
         let picture = world.picture();
         assert_eq!(world.failure, None, "seed {seed}\n{picture}");
     }
+}
+
+/// The hub that it was is gone for good. The others look for it at its
+/// address, where they find one that they know.
+#[test]
+fn a_hub_with_a_new_key_at_its_old_address_is_left_in_peace() {
+    let mut params = Params::plain(5);
+    (params.clients, params.migration_ms) = (0, 1_000);
+    let mut world = scenario::build(1, params);
+    world.join();
+    assert_eq!(world.failure, None);
+    let renewed = 3;
+    world.kill(renewed, false);
+    world.give_new_key(renewed);
+    world.start(renewed);
+    world.run_for(90 * SEC);
+    // As long as it is looked for once a minute at the least.
+    let until = world.now + 600 * SEC;
+    while world.now < until {
+        world.run_for(50 * MS);
+        for (number, host) in world.hosts.iter().enumerate() {
+            let status = host.hub().map(|hub| hub.status(host.clock(world.now))).expect("it runs");
+            assert!(
+                status.migrated && status.ws_links == 0,
+                "hub {number}, {} s: {status:?}",
+                world.now / SEC
+            );
+        }
+    }
+    assert_eq!(world.failure, None);
 }

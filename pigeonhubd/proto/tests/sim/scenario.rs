@@ -1,21 +1,24 @@
 //! From a seed to a verdict: build the world, let it form, break it, let it heal.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pigeonhub_proto::hub::Hub;
-use pigeonhub_proto::mesh::identity::{MeshKey, hub_id};
+use pigeonhub_proto::mesh::identity::{Identity, MeshKey, hub_id};
 use pigeonhub_proto::settings::Settings;
 
 use super::dial::BLACK_HOLE;
 use super::faults::Action;
-use super::host::{Host, address, authority};
+use super::host::{Factory, Host, address, authority};
 use super::identity::identity;
 use super::params::{Bootstrap, Fault, Joining, Params};
 use super::world::{Event, Machine, Micros, SEC, SimHub, World, trace};
 
 /// The mesh has to be at rest within this after the last fault.
 const SETTLE: Micros = 120 * SEC;
+
+const SECRET: &[u8] = b"a secret that the hubs share";
 
 /// How long it is watched at rest.
 const QUIET: Micros = 6 * SEC;
@@ -27,7 +30,7 @@ pub(crate) fn build(seed: u64, params: Params) -> World {
     let bootstraps = world.bootstraps();
     let named: BTreeSet<String> = bootstraps.iter().flatten().cloned().collect();
     for (number, bootstrap) in bootstraps.into_iter().enumerate() {
-        world.add_hub(number, bootstrap, b"a secret that the hubs share", "pigeonhub-mesh");
+        world.add_hub(number, bootstrap, SECRET, "pigeonhub-mesh");
         // Somebody has to be reached by those that nobody can reach.
         let unreached = number > 0 && !named.contains(&authority(number));
         world.hosts[number].unreached = unreached && world.rng.percent(world.params.unreached);
@@ -37,7 +40,7 @@ pub(crate) fn build(seed: u64, params: Params) -> World {
     }
     if world.params.wrong_namespace {
         let number = world.hosts.len();
-        world.add_hub(number, vec![authority(0)], b"a secret that the hubs share", "another-mesh");
+        world.add_hub(number, vec![authority(0)], SECRET, "another-mesh");
     }
     for intruder in &mut world.hosts[hubs..] {
         intruder.intruder = true;
@@ -46,7 +49,22 @@ pub(crate) fn build(seed: u64, params: Params) -> World {
     world
 }
 
+fn factory(identity: Arc<dyn Identity>, secret: &[u8]) -> Factory {
+    let key = MeshKey::new(secret).expect("the secrets here are long enough");
+    Box::new(move |settings, seed, now| {
+        let hub = Hub::new(settings, identity.clone(), key.clone(), seed, now);
+        Box::new(SimHub { hub, key: key.clone() }) as Box<dyn Machine>
+    })
+}
+
 impl World {
+    /// At its next start a hub is another one, for its state was lost.
+    pub(crate) fn give_new_key(&mut self, number: usize) {
+        let identity = identity(self.rng.next(), self.params.real_keys);
+        self.hosts[number].id = hub_id(&identity.public_key());
+        self.hosts[number].factory = factory(identity, SECRET);
+    }
+
     /// The addresses that each hub dials.
     fn bootstraps(&mut self) -> Vec<Vec<String>> {
         let mut out = vec![Vec::new(); self.params.hubs];
@@ -106,11 +124,7 @@ impl World {
             ..Settings::default()
         };
         let id = hub_id(&identity.public_key());
-        let key = MeshKey::new(secret).expect("the secrets above are long enough");
-        let factory = Box::new(move |settings, seed, now| {
-            let hub = Hub::new(settings, identity.clone(), key.clone(), seed, now);
-            Box::new(SimHub { hub, key: key.clone() }) as Box<dyn Machine>
-        });
+        let factory = factory(identity, secret);
         let origin = self.rng.below(1 << 40);
         let mut host = Host::new(number, id, settings, factory, origin);
         host.skew_ms = self.rng.range(0, 2 * self.params.skew_ms + 1) as i64 - self.params.skew_ms as i64;
