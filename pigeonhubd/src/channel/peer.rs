@@ -20,7 +20,7 @@ use webrtc::peer_connection::{
 use super::handle::ChannelPath;
 use super::limits::Limits;
 use super::runtime::ChannelRuntime;
-use super::{ChannelConfig, LABEL, MAX_ADDRESSES, sdp};
+use super::{ChannelConfig, LABEL, MAX_ADDRESSES, sdp, sockets};
 
 /// How much of the far end's data may wait for us, in bytes.
 const RECEIVE_WINDOW: u32 = 1024 * 1024;
@@ -75,7 +75,7 @@ impl Peer {
             .with_configuration(configuration(config))
             // No codecs: media that an offer brings is refused, and costs nothing.
             .with_media_engine(MediaEngine::default())
-            .with_setting_engine(settings(limits).build())
+            .with_setting_engine(settings(config, limits).build())
             .with_udp_addrs(addresses.map(|ip| SocketAddr::new(*ip, 0)).collect())
             .with_data_channel_send_buffer_limit(limits.in_flight)
             .with_handler(Arc::new(handler))
@@ -161,10 +161,10 @@ fn configuration(config: &ChannelConfig) -> webrtc::peer_connection::RTCConfigur
 /// How long a pair that was only found by a check waits for one that was signalled.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-fn settings(limits: &Limits) -> SettingEngineBuilder {
+fn settings(config: &ChannelConfig, limits: &Limits) -> SettingEngineBuilder {
     let (third, keep_alive) = (limits.silence / 3, limits.silence / 8);
     // A hub knows its addresses; the crate would open a multicast socket for each connection.
-    SettingEngineBuilder::new()
+    let settings = SettingEngineBuilder::new()
         .with_multicast_dns_mode(MulticastDnsMode::Disabled)
         .with_ice_timeouts(Some(third), Some(limits.silence - third), Some(keep_alive))
         .with_ice_connection_attempts(None, Some(KNOCKS))
@@ -174,7 +174,11 @@ fn settings(limits: &Limits) -> SettingEngineBuilder {
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(
             u32::try_from(limits.message * sdp::HEADROOM).unwrap_or(u32::MAX),
         ))
-        .with_sctp_max_receive_buffer_size(RECEIVE_WINDOW)
+        .with_sctp_max_receive_buffer_size(RECEIVE_WINDOW);
+    match sockets::packet_size(&config.addresses) {
+        Some(size) => settings.with_sctp_mtu(size),
+        None => settings,
+    }
 }
 
 /// Passes on what the crate's driver reports. It must never wait: the driver would stand still.

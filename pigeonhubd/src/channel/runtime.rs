@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,15 +38,17 @@ struct Count {
 /// One channel's runtime: it knows every task that the crate starts, so that none outlives the channel.
 #[derive(Debug)]
 pub(super) struct ChannelRuntime {
+    /// The channel's own addresses.
+    addresses: Arc<[IpAddr]>,
     brisk: AtomicBool,
     tasks: Mutex<Vec<AbortHandle>>,
     ended: watch::Sender<Count>,
 }
 
 impl ChannelRuntime {
-    pub(super) fn new() -> Arc<Self> {
-        let ended = watch::Sender::new(Count::default());
-        Arc::new(Self { brisk: AtomicBool::new(true), tasks: Mutex::new(Vec::new()), ended })
+    pub(super) fn new(addresses: &[IpAddr]) -> Arc<Self> {
+        let (addresses, ended) = (addresses.into(), watch::Sender::new(Count::default()));
+        Arc::new(Self { addresses, brisk: AtomicBool::new(true), tasks: Mutex::new(Vec::new()), ended })
     }
 
     /// Whether the driver looks after its work every few milliseconds, or only when it must.
@@ -127,7 +129,8 @@ impl Runtime for ChannelRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         sockets::enlarge_buffers(&socket);
-        Ok(Arc::new(sockets::OneByOne(TokioRuntime.wrap_udp_socket(socket)?)))
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(Arc::new(sockets::Socket::new(socket, Arc::clone(&self.addresses))))
     }
 
     fn wrap_tcp_listener(&self, _: TcpListener) -> io::Result<Arc<dyn AsyncTcpListener>> {

@@ -38,7 +38,7 @@ pub(super) struct Start {
 /// The whole life of a channel, sockets and last event included.
 pub(super) async fn run(start: Start) {
     let Start { conn, offer, config, limits, mut inbox, events } = start;
-    let runtime = ChannelRuntime::new();
+    let runtime = ChannelRuntime::new(&config.addresses);
     let live = live(conn, offer, &config, &limits, &mut inbox, &events, &runtime);
     let reason = match AssertUnwindSafe(live).catch_unwind().await {
         Ok(reason) => reason,
