@@ -140,9 +140,11 @@ impl Hub {
     pub(super) fn introduced(&mut self, network: &str, peer: Id, to: &[Id]) {
         let Some(key) = self.directory.key(network, &peer) else { return };
         let others: Vec<EntryKey> = to.iter().filter_map(|id| self.directory.key(network, id)).collect();
-        for other in others {
-            self.meet(key, other);
+        for other in &others {
+            self.meet(key, *other);
         }
+        // Word that it is back came before, when these had not met it again.
+        self.introduce_back(key, &others);
     }
 
     /// Takes back this hub's claim of a peer and tells whom it concerns.

@@ -119,18 +119,26 @@ impl Hub {
         self.introductions.left.contains_key(&place).then_some(place)
     }
 
-    /// A peer is at `hub` that others were told had left.
-    pub(super) fn introduce_back(&mut self, hub: Id, network: &Arc<str>, peer: Id) {
-        let Some(entry) = self.directory.find(network, &peer) else { return };
-        if entry.home() != Home::Hub(hub) {
-            return;
-        }
-        let Some(ago) = self.introductions.back(network, peer, self.now.mono) else { return };
-        let met = entry.met.iter().filter_map(|met| self.directory.get(*met));
+    /// `hub` told of a peer of its own that others here were told had left.
+    pub(super) fn perhaps_introduce_back(&mut self, hub: Id, network: &str, peer: Id) {
+        let Some(key) = self.directory.key(network, &peer) else { return };
+        let entry = self.directory.get(key).filter(|entry| entry.home() == Home::Hub(hub));
+        let Some(met) = entry.map(|entry| entry.met.clone()) else { return };
+        self.introduce_back(key, &met);
+    }
+
+    /// If peers here were told that one of another hub had left, that hub is to
+    /// tell it of those that have met it again.
+    pub(super) fn introduce_back(&mut self, peer: EntryKey, met: &[EntryKey]) {
+        let Some(entry) = self.directory.get(peer) else { return };
+        let Home::Hub(hub) = entry.home() else { return };
+        let (network, peer) = (Arc::clone(&entry.network), entry.peer.id);
+        let Some(ago) = self.introductions.back(&network, peer, self.now.mono) else { return };
+        let met = met.iter().filter_map(|met| self.directory.get(*met));
         let to: Vec<Id> = met.map(|entry| entry.peer.id).collect();
         if !to.is_empty() {
             let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-            self.send_to_hub(hub, &HubMessage::Back { network: (&**network).into(), peer, to, ago_ms });
+            self.send_to_hub(hub, &HubMessage::Back { network: (&*network).into(), peer, to, ago_ms });
         }
     }
 

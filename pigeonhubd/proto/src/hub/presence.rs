@@ -413,7 +413,7 @@ impl Hub {
             let back = self.perhaps_back(&change, listing);
             self.got_change(hub, network, subscription, change);
             if let Some((network, peer)) = back {
-                self.introduce_back(hub, &network, peer);
+                self.perhaps_introduce_back(hub, &network, peer);
             }
         }
         if !complete {

@@ -63,6 +63,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         60_599,
         "a stream that was given up lengthened the grace of a dead hub's peers, and hid where they were now",
     ),
+    (
+        110_030,
+        "a client that was back was not told again of those whom its hub had introduced to it one by one",
+    ),
 ];
 
 fn number(name: &str) -> Option<u64> {
