@@ -103,6 +103,22 @@ impl Hub {
         asked.peek().is_some() && asked.all(|subscriber| !subscriber.changed.contains(&change))
     }
 
+    /// If a hub has yet to be told of a peer here, it is told before what follows.
+    pub(super) fn tell_of_first(&mut self, hub: Id, network: &str, peer: Id) {
+        if self.presence.flush_at.is_none() {
+            return;
+        }
+        let network: Arc<str> = Arc::from(network);
+        for topic in [Some(Arc::clone(&network)), None] {
+            let change = (Arc::clone(&network), peer);
+            let subscriber = self.presence.subscribers.get(hub, topic.clone());
+            if subscriber.is_some_and(|subscriber| subscriber.changed.contains(&change)) {
+                let key = (topic, hub);
+                while self.tell_subscriber(&key) {}
+            }
+        }
+    }
+
     /// What is to be told is told with the next flush, without gathering more.
     pub(super) fn presence_now(&mut self) {
         if self.presence.flush_at.is_some() {
@@ -365,6 +381,10 @@ impl Hub {
             return false;
         }
         let Some(subscriber) = self.presence.subscribers.get_mut(key) else { return false };
+        if subscriber.complete && subscriber.changed.is_empty() {
+            // All was told before a signal that could not wait.
+            return false;
+        }
         let rest = match subscriber.changed.iter().nth(BATCH).cloned() {
             Some(at) => subscriber.changed.split_off(&at),
             None => BTreeSet::new(),

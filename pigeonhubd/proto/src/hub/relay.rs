@@ -111,6 +111,8 @@ impl Hub {
             target: signal.target,
             network: signal.network.clone().into_owned(),
         };
+        // A quick answer is to find its target known there.
+        self.tell_of_first(hub, &signal.network, signal.from.id);
         let deadline = self.now.mono + self.settings.signal_timeout;
         let token = self.streams.new_token();
         match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {

@@ -2,6 +2,7 @@
 
 mod back;
 mod grace;
+mod order;
 
 use std::sync::Arc;
 

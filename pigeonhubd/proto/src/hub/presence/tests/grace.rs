@@ -122,5 +122,5 @@ fn a_hub_that_left_on_purpose_is_dialled_all_the_same() {
             bench.hub.handle(Input::DialFailed { conn, error }, bench.now);
         }
     }
-    assert!((5..=15).contains(&dials), "soon, then at growing intervals up to a minute: {dials}");
+    assert!((10..=20).contains(&dials), "soon, then after a fourth of its absence: {dials}");
 }
