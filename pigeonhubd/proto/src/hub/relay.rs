@@ -21,7 +21,7 @@ use crate::io::ConnId;
 use crate::mesh::stream::Token;
 use crate::time::Time;
 use crate::wire::SignalKind;
-use crate::wire::mesh::{HubMessage, MeshSignal};
+use crate::wire::mesh::{HubMessage, MeshSignal, encode_onto};
 use crate::wire::reply::{self, ErrorCode};
 
 /// Signals that wait for news of their target, at most.
@@ -115,7 +115,10 @@ impl Hub {
         self.tell_of_first(hub, &signal.network, signal.from.id);
         let deadline = self.now.mono + self.settings.signal_timeout;
         let token = self.streams.new_token();
-        match self.push_to_hub(hub, &HubMessage::Signal(signal), token, deadline) {
+        // Beside the texts there are ids, numbers and lengths.
+        let texts = signal.network.len() + signal.data.as_ref().map_or(0, |data| data.len());
+        let payload = encode_onto(&HubMessage::Signal(signal), Vec::with_capacity(texts + 128));
+        match self.push_encoded(hub, payload.into(), token, deadline) {
             Ok(()) => {
                 self.counters.signals.count(SignalOutcome::Relayed);
                 if let Some(links) = self.mesh.routes.distance(&hub) {

@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::id::Id;
 use crate::mesh::stream::{self, Frame, Stream, Token};
 use crate::time::Time;
-use crate::wire::mesh::{HubMessage, Routed, decode, encode};
+use crate::wire::mesh::{HubMessage, Routed, decode, encode, encode_onto};
 
 /// Links that a message on the fallback path may cross.
 const FALLBACK_HOPS: u8 = 16;
@@ -41,6 +41,21 @@ pub(super) struct Streams {
     unacknowledged: BTreeSet<Id>,
     generation: u32,
     last_token: Token,
+    /// Where a frame is written; empty in between.
+    scratch: Vec<u8>,
+}
+
+/// Bytes that [`Streams::scratch`] keeps.
+const SPARE: usize = 64 * 1024;
+
+/// Where a frame goes next.
+struct Ways {
+    /// Neighbours.
+    next: Vec<Id>,
+    /// Links that it may cross.
+    hops: u8,
+    /// For what was sent in vain before, if there is one.
+    second: Option<Id>,
 }
 
 impl Streams {
@@ -208,13 +223,25 @@ impl Hub {
 
     fn transmit_stream(&mut self, hub: Id) {
         let now = self.now.mono;
-        let mut frames = Vec::new();
-        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
-        while let Some(frame) = with.stream.poll_transmit(now) {
+        let mut body = std::mem::take(&mut self.streams.scratch);
+        let mut ways = None;
+        while let Some(with) = self.streams.by_hub.get_mut(&hub)
+            && let Some(frame) = with.stream.poll_transmit(now)
+        {
             let seq = if let Frame::Data(data) = &frame { Some(data.seq) } else { None };
-            let bytes = encode(&frame);
-            frames.push((bytes, seq.is_some_and(|seq| with.stream.is_overdue(seq))));
+            body.clear();
+            body = encode_onto(&frame, body);
+            let in_vain = seq.is_some_and(|seq| with.stream.is_overdue(seq));
+            let ways = ways.get_or_insert_with(|| self.ways_to(hub));
+            for way in ways.next.iter().chain(ways.second.iter().filter(|_| in_vain)) {
+                let body = body.as_slice().into();
+                self.pass_on(*way, Routed { src: self.id, dst: hub, hops: ways.hops, body });
+            }
         }
+        body.clear();
+        body.shrink_to(SPARE);
+        self.streams.scratch = body;
+        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
         if with.stream.queued().0 > 0 {
             self.streams.unacknowledged.insert(hub);
         } else {
@@ -228,20 +255,16 @@ impl Hub {
                 self.streams.due.insert((due, hub));
             }
         }
-        if !frames.is_empty() {
-            self.send_routed(hub, &frames);
-        }
     }
 
-    /// Sends frames, each with whether it was sent in vain before. Those take a
-    /// second way too, if there is one: something on the first may be broken
-    /// that nobody has noticed yet.
-    fn send_routed(&mut self, dst: Id, frames: &[(Vec<u8>, bool)]) {
+    /// The ways to a hub. What was sent in vain before takes a second one too, if there is
+    /// one: something on the first may be broken that nobody has noticed yet.
+    fn ways_to(&mut self, dst: Id) -> Ways {
         let next = self.mesh.routes.next_hop(&dst, |hub| self.is_suspect(hub));
         if let Some(with) = self.streams.by_hub.get_mut(&dst) {
             with.via = next;
         }
-        let (ways, hops) = match next {
+        let (next, hops) = match next {
             Some(next) => {
                 // Room for the detours of a path that changes under way.
                 let length = self.mesh.routes.distance(&dst).unwrap_or_default();
@@ -249,21 +272,9 @@ impl Hub {
             }
             None => (self.mesh.routes.fallback(&dst, None, FALLBACK_WAYS), FALLBACK_HOPS),
         };
-        for way in &ways {
-            for (body, _) in frames {
-                self.pass_on(*way, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
-            }
-        }
-        if !frames.iter().any(|(_, in_vain)| *in_vain) {
-            return;
-        }
-        let taken = |hub: &Id| ways.contains(hub) || self.is_suspect(hub);
-        let second = self.mesh.routes.next_hop(&dst, taken).filter(|hub| !ways.contains(hub));
-        if let Some(second) = second {
-            for (body, _) in frames.iter().filter(|(_, in_vain)| *in_vain) {
-                self.pass_on(second, Routed { src: self.id, dst, hops, body: body.as_slice().into() });
-            }
-        }
+        let taken = |hub: &Id| next.contains(hub) || self.is_suspect(hub);
+        let second = self.mesh.routes.next_hop(&dst, taken).filter(|hub| !next.contains(hub));
+        Ways { next, hops, second }
     }
 
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {

@@ -6,13 +6,15 @@
 //! for company: a batch goes out when the inputs at hand are dealt with.
 
 use super::frame::MAX_PIECE;
-use crate::wire::mesh::{Routed, encode};
+use crate::wire::mesh::{Routed, encode, encode_onto};
 
 /// Envelopes in one batch, at most: as many as one stream has under way. So
 /// what one message may cause is bounded.
 pub const MAX_FRAMES: usize = 256;
 /// Their bytes, at most: with what stands before them they fit into one message.
 const MAX_BYTES: usize = MAX_PIECE - HEAD;
+/// Room for the next ones that a batch keeps, in bytes.
+const SPARE: usize = 2 * MAX_BYTES;
 /// Bytes of the variant and of the count, at most.
 const HEAD: usize = 4;
 
@@ -34,9 +36,7 @@ impl Batch {
     /// for any batch is then alone in this one.
     pub fn push(&mut self, routed: &Routed<'_>) -> Option<Vec<u8>> {
         let start = self.bytes.len();
-        let bytes = std::mem::take(&mut self.bytes);
-        // Writing into memory fails only for types that postcard cannot hold.
-        self.bytes = postcard::to_extend(routed, bytes).unwrap_or_default();
+        self.bytes = encode_onto(routed, std::mem::take(&mut self.bytes));
         self.count += 1;
         if self.count == 1 || self.count <= MAX_FRAMES && self.bytes.len() <= MAX_BYTES {
             return None;
@@ -44,14 +44,15 @@ impl Batch {
         let last = self.bytes.split_off(start);
         self.count -= 1;
         let frame = self.take();
-        *self = Self { bytes: last, count: 1 };
+        self.bytes.extend_from_slice(&last);
+        self.count = 1;
         frame
     }
 
     /// The frame that carries all that waits; none if nothing does.
     pub fn take(&mut self) -> Option<Vec<u8>> {
-        let Self { bytes, count } = std::mem::take(self);
-        let mut frame = Vec::with_capacity(HEAD + bytes.len());
+        let count = std::mem::take(&mut self.count);
+        let mut frame = Vec::with_capacity(HEAD + self.bytes.len());
         match count {
             0 => return None,
             1 => frame.push(ROUTED),
@@ -60,7 +61,10 @@ impl Batch {
                 frame.extend(encode(&count));
             }
         }
-        frame.extend_from_slice(&bytes);
+        frame.extend_from_slice(&self.bytes);
+        self.bytes.clear();
+        // The next ones are mostly of the same size.
+        self.bytes.shrink_to(SPARE);
         Some(frame)
     }
 }

@@ -11,6 +11,8 @@
 //! messages, so numbers may skip, but they only ever grow: a repeated one is a
 //! replay. A frame that lost a piece is lost as a whole.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use subtle::ConstantTimeEq;
 
@@ -95,7 +97,7 @@ impl Framing {
     }
 
     /// Takes one message; the frame, if it completes one.
-    pub fn join(&mut self, message: &[u8]) -> Result<Option<Vec<u8>>, MessageError> {
+    pub fn join<'a>(&mut self, message: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, MessageError> {
         let message = self.open(message)?;
         let (header, piece) = message.split_at_checked(HEADER).ok_or(MessageError::Malformed)?;
         let (flags, number) = header.split_first().ok_or(MessageError::Malformed)?;
@@ -108,6 +110,10 @@ impl Framing {
         }
         let skipped = number != self.received + 1;
         self.received = number;
+        if *flags == FIRST | LAST && piece.len() <= MAX_FRAME {
+            self.partial = None;
+            return Ok(Some(Cow::Borrowed(piece)));
+        }
         let mut frame = match self.partial.take() {
             _ if flags & FIRST != 0 => Vec::new(),
             Some(partial) if !skipped => partial,
@@ -118,7 +124,7 @@ impl Framing {
         }
         frame.extend_from_slice(piece);
         if flags & LAST != 0 {
-            return Ok(Some(frame));
+            return Ok(Some(Cow::Owned(frame)));
         }
         self.partial = Some(frame);
         Ok(None)
@@ -164,7 +170,7 @@ mod tests {
                 let messages = a.split(&frame);
                 assert!(messages.iter().all(|message| message.len() <= MAX_BINARY));
                 let mut joined = messages.iter().filter_map(|message| b.join(message).expect("a message"));
-                assert_eq!(joined.next(), Some(frame));
+                assert_eq!(joined.next().as_deref(), Some(&*frame));
                 assert_eq!(joined.next(), None);
             }
         }
@@ -177,7 +183,7 @@ mod tests {
         assert_eq!(b.join(&pieces[0]), Ok(None));
         assert_eq!(b.join(&pieces[2]), Ok(None));
         let next = a.split(b"next").remove(0);
-        assert_eq!(b.join(&next), Ok(Some(b"next".to_vec())));
+        assert_eq!(b.join(&next), Ok(Some(b"next".into())));
     }
 
     #[test]
@@ -188,7 +194,7 @@ mod tests {
         forged[2] ^= 1;
         assert_eq!(b.join(&forged), Err(MessageError::Forged));
         assert_eq!(a.join(&message), Err(MessageError::Forged), "reflected");
-        assert_eq!(b.join(&message), Ok(Some(b"hello".to_vec())));
+        assert_eq!(b.join(&message), Ok(Some(b"hello".into())));
         assert_eq!(b.join(&message), Err(MessageError::Replayed));
         assert_eq!(b.join(b"short"), Err(MessageError::Malformed));
 

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::SignalKind;
 use crate::id::{Id, Spelled};
@@ -213,6 +213,7 @@ pub struct MeshSignal<'a> {
     /// What it is.
     pub kind: SignalKind,
     /// The network of both peers.
+    #[serde(borrow)]
     pub network: Cow<'a, str>,
     /// Its sender.
     pub from: Spelled,
@@ -222,7 +223,13 @@ pub struct MeshSignal<'a> {
     /// another connection, which must not get it.
     pub stamp: u64,
     /// The `data`, as the client wrote it.
+    #[serde(borrow, deserialize_with = "borrowed")]
     pub data: Option<Cow<'a, str>>,
+}
+
+/// A string where it lies: serde copies every `Option<Cow<str>>`.
+fn borrowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Ok(Option::<&'de str>::deserialize(deserializer)?.map(Cow::Borrowed))
 }
 
 /// One peer that came, changed or left.
@@ -286,6 +293,11 @@ pub struct UnreadableFrame;
 pub fn encode<T: Serialize>(frame: &T) -> Vec<u8> {
     // Serialising into memory fails only for types that postcard cannot hold.
     postcard::to_allocvec(frame).unwrap_or_default()
+}
+
+/// Writes a frame behind what `buffer` holds; beyond its capacity it grows piecemeal.
+pub fn encode_onto<T: Serialize>(frame: &T, buffer: Vec<u8>) -> Vec<u8> {
+    postcard::to_extend(frame, buffer).unwrap_or_default()
 }
 
 /// Reads a frame; all of `bytes` must belong to it.

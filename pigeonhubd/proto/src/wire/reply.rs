@@ -148,9 +148,7 @@ pub fn signal(
     network: &str,
     now: Now,
 ) -> String {
-    let bytes = SignalText::new(kind, data, from, target, network, now.unix_ms).parts().concat();
-    // Of strings, numbers and JSON: it is UTF-8.
-    String::from_utf8(bytes).unwrap_or_default()
+    SignalText::new(kind, data, from, target, network, now.unix_ms).strings().concat()
 }
 
 /// The message of [`signal`], not yet put together: `data`, which is nearly
@@ -159,7 +157,7 @@ pub fn signal(
 pub struct SignalText<'a> {
     kind: &'static str,
     data: Option<&'a str>,
-    tail: Vec<u8>,
+    tail: String,
 }
 
 impl<'a> SignalText<'a> {
@@ -183,16 +181,22 @@ impl<'a> SignalText<'a> {
         tail.extend_from_slice(b",\"timestamp\":");
         let _ = serde_json::to_writer(&mut tail, &unix_ms);
         tail.push(b'}');
+        // Of strings and numbers: it is UTF-8.
+        let tail = String::from_utf8(tail).unwrap_or_default();
         Self { kind: kind.name(), data: data.map(RawValue::get), tail }
     }
 
     /// The pieces, in order.
     pub fn parts(&self) -> [&[u8]; 5] {
+        self.strings().map(str::as_bytes)
+    }
+
+    fn strings(&self) -> [&str; 5] {
         let (name, data) = match self.data {
             Some(data) => ("\",\"data\":", data),
             None => ("\"", ""),
         };
-        [b"{\"type\":\"", self.kind.as_bytes(), name.as_bytes(), data.as_bytes(), &self.tail]
+        ["{\"type\":\"", self.kind, name, data, &self.tail]
     }
 }
 

@@ -1,5 +1,7 @@
 //! What goes over a link together.
 
+use std::borrow::Cow;
+
 use super::*;
 use crate::hub::links::Transport;
 use crate::mesh::frame::Framing;
@@ -41,7 +43,9 @@ fn envelope(body: &[u8]) -> Routed<'_> {
 fn frames(said: &[Output]) -> Vec<Vec<u8>> {
     let mut framing = Framing::new(None);
     let message = |output: &Output| match output {
-        Output::Binary { conn: LINK, bytes } => framing.join(bytes).expect("a hub's own message"),
+        Output::Binary { conn: LINK, bytes } => {
+            framing.join(bytes).expect("a hub's own message").map(Cow::into_owned)
+        }
         _ => None,
     };
     said.iter().filter_map(message).collect()
