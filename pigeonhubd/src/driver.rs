@@ -26,6 +26,8 @@ use crate::service::{StartRule, Supervisor};
 /// Events handled before anything else gets its turn, other tasks included:
 /// each event may give several sessions something to send.
 const BATCH: usize = 64;
+/// Bytes of messages after which it does the same: large ones take their time.
+const BATCH_BYTES: usize = 128 * 1024;
 /// The longest sleep. A timer further off than that is looked at again then.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
 
@@ -159,19 +161,20 @@ impl Driver {
                 () = tokio::time::sleep_until(due) => {}
             }
             handled += events.len() + messages.len();
+            let mut bytes = 0;
             for event in events.drain(..) {
+                bytes += event.message_len();
                 self.event(event);
+                if bytes >= BATCH_BYTES {
+                    bytes = 0;
+                    self.finish();
+                    tokio::task::yield_now().await;
+                }
             }
             for message in messages.drain(..) {
                 self.channel_event(message);
             }
-            // Once for all of them: what they mean to other hubs goes there together.
-            self.hub.flush();
-            self.drain_outputs();
-            // Under load something else may always be ready: timers come due all the same.
-            if self.clock.now().mono >= self.hub.poll_timeout() {
-                self.input(Input::Timer);
-            }
+            self.finish();
             self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
             if handled >= BATCH {
                 handled = 0;
@@ -189,7 +192,18 @@ impl Driver {
         self.drain_outputs();
     }
 
-    /// One input of those at hand; [`Hub::flush`] follows the last one.
+    /// After the last of the inputs at hand.
+    fn finish(&mut self) {
+        // Once for all of them: what they mean to other hubs goes there together.
+        self.hub.flush();
+        self.drain_outputs();
+        // Under load something else may always be ready: timers come due all the same.
+        if self.clock.now().mono >= self.hub.poll_timeout() {
+            self.input(Input::Timer);
+        }
+    }
+
+    /// One input of those at hand; [`Self::finish`] follows the last one.
     fn take(&mut self, input: Input<'_>) {
         self.hub.take(input, self.clock.now());
         self.drain_outputs();

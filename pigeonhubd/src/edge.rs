@@ -57,6 +57,17 @@ pub enum EdgeEvent {
     Closed { conn: ConnId, reason: ClosedBy, room: Room },
 }
 
+impl EdgeEvent {
+    /// Bytes of its message, if it has one.
+    pub fn message_len(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.len(),
+            Self::Binary { bytes, .. } => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// Room in the byte budget or, for the end of a WebSocket, among [`CLOSINGS`];
 /// given back when dropped. Small messages need none: the number of events bounds them.
 #[derive(Debug, Default)]

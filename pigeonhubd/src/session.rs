@@ -25,7 +25,7 @@ use crate::direct::Turn;
 use crate::driver::Clock;
 use crate::edge::{Edge, EdgeEvent, Room};
 use crate::outbox::{Close, Next, Outbox};
-use crate::stream::{Pipe, linger};
+use crate::stream::{Pipe, TURN, linger};
 use crate::tally::Passed;
 
 /// How long a close may take: sending what waits, and the far end's answer.
@@ -34,8 +34,13 @@ pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How long the far end's socket may take nothing at all while something waits.
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// Messages that one session handles before it lets others go first.
+/// Messages that one session handles before it lets others go first, unless it comes to
+/// [`TURN`] bytes before.
 const READ_BATCH: u32 = 32;
+
+/// The largest message that a session looks into itself, in bytes: larger ones take their time, and
+/// the driver takes one after the other, while other sessions have the other threads.
+const MOST_DIRECT: usize = 64 * 1024;
 
 /// How often the driver hears of a session whose signals all go straight to others.
 const ALIVE_EVERY: Duration = Duration::from_millis(250);
@@ -164,6 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Takes what came in, a batch at a time.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut bytes = 0;
         for _ in 0..READ_BATCH {
             if let Some(blocked) = &mut self.blocked {
                 if !ready!(blocked.as_mut().poll(cx)) {
@@ -176,9 +182,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             }
             match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
                 Some(Ok(Message::Close(frame))) => return Poll::Ready(End::Remote(frame)),
-                Some(Ok(message)) => self.received(message),
+                Some(Ok(message)) => {
+                    bytes += message.len();
+                    self.received(message);
+                }
                 Some(Err(error)) => return Poll::Ready(End::Failed(error)),
                 None => return Poll::Ready(End::Broken(String::from(LOST))),
+            }
+            if bytes >= TURN {
+                break;
             }
         }
         // There may be more; others go first.
@@ -231,10 +243,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let conn = self.conn;
         match message {
             Message::Text(text) => {
-                if self.hand_over(&text) {
+                let len = text.len();
+                if len <= MOST_DIRECT && self.hand_over(&text) {
                     return;
                 }
-                let len = text.len();
                 self.pass(len, move |room| EdgeEvent::Text { conn, text, room });
             }
             Message::Binary(bytes) => {

@@ -38,6 +38,10 @@ pub async fn linger(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), deadline
 /// Bytes that may wait to be written before a writer has to wait itself.
 const MOST_WAITING: usize = 64 * 1024;
 
+/// Bytes read without a pause before others get their turn: a far end that sends on and on would
+/// else keep its thread for milliseconds, and those behind it waiting.
+pub const TURN: usize = 64 * 1024;
+
 /// A stream with buffers that it has only while there is something in them.
 ///
 /// What is written waits for a flush, so that many messages leave in one piece,
@@ -52,12 +56,14 @@ pub struct Pipe<S> {
     /// Bytes of `outgoing` that are written.
     sent: usize,
     written: u64,
+    /// Bytes read since others had their turn.
+    in_a_row: usize,
 }
 
 impl<S> Pipe<S> {
     /// Nothing has passed yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, incoming: None, outgoing: Vec::new(), sent: 0, written: 0 }
+        Self { inner, incoming: None, outgoing: Vec::new(), sent: 0, written: 0, in_a_row: 0 }
     }
 
     /// Bytes that the stream below took so far: by these a session tells a slow
@@ -120,14 +126,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pipe<S> {
         if self.hand_out(buf) {
             return Poll::Ready(Ok(()));
         }
+        if self.in_a_row >= TURN {
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut buffer = buffers::reading();
         let mut piece = ReadBuf::new(&mut buffer);
         let read = Pin::new(&mut self.inner).poll_read(cx, &mut piece);
         let count = piece.filled().len();
         if matches!(read, Poll::Ready(Ok(()))) && count > 0 {
+            self.in_a_row += count;
             self.incoming = Some((buffer, 0..count));
             self.hand_out(buf);
         } else {
+            self.in_a_row = 0;
             buffers::read(buffer);
         }
         read
@@ -157,5 +170,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Pipe<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn others_get_their_turn_while_much_comes_in() {
+        let much = vec![7; 3 * TURN];
+        let mut pipe = Pipe::new(much.as_slice());
+        let (mut piece, mut bytes, mut turns) = (vec![0; 5000], 0, 0);
+        loop {
+            match pipe.read(&mut piece).now_or_never() {
+                Some(Ok(0)) => break,
+                Some(count) => bytes += count.expect("memory can be read"),
+                None => turns += 1,
+            }
+        }
+        assert_eq!((bytes, turns), (much.len(), 3));
     }
 }
