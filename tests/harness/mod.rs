@@ -27,4 +27,4 @@ pub(crate) use script::JsHub;
 pub(crate) use skip::{Need, skipped, tool};
 pub(crate) use sockets::tcp_between;
 pub(crate) use wait::{until, until_ok};
-pub(crate) use watch::{Watch, p99};
+pub(crate) use watch::{Bare, Watch, before_attackers, p99};
