@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, LinkInfo, PeerInfo, ProbeHop, Status};
+use pigeonhub_proto::control::{
+    Answer, Command, ControlErrorCode, LinkInfo, MeshState, PeerInfo, ProbeHop, Status,
+};
 use pigeonhub_proto::hub::FindError;
 use pigeonhub_proto::hub::counters::SignalOutcome;
 use pigeonhub_proto::id::Id;
@@ -129,6 +131,9 @@ impl Driver {
         let over = humantime::format_duration(self.drain_timeout);
         let others = if status.known_hubs > 0 { "told the other hubs; " } else { "" };
         let (s, are) = if clients == 1 { ("", "is") } else { ("s", "are") };
+        if status.state == MeshState::Draining {
+            return format!("draining already: {clients} announced client{s} {are} left");
+        }
         format!("draining: {others}{clients} announced client{s} {are} told to leave within {over}")
     }
 
@@ -136,6 +141,9 @@ impl Driver {
         if self.stopping {
             let text = String::from("this hub is stopping, not only drained: start it again instead");
             return Err(Refusal { code: ControlErrorCode::BadRequest, text });
+        }
+        if self.hub.status(self.clock.now()).state != MeshState::Draining {
+            return Ok(String::from("was not draining: nothing changed"));
         }
         self.input(Input::Undrain);
         Ok(String::from("takes clients again, and joins the mesh"))

@@ -76,9 +76,13 @@ async fn a_drained_hub_comes_back() {
     assert!(told["done"].as_str().unwrap().starts_with("draining: "), "{told}");
     assert_eq!(close_of(&mut client).await.0, 1001);
     assert_eq!(value(ask(&folder, r#""cmd":"status""#).await)["status"]["state"], "draining");
+    let again = value(ask(&folder, r#""cmd":"drain""#).await);
+    assert_eq!(again["done"], "draining already: 0 announced clients are left");
     let (mut late, _) = connect_async(format!("ws://{address}/?peerId={}", "b".repeat(40))).await.unwrap();
     assert_eq!(close_of(&mut late).await.0, 1001);
     assert!(ask(&folder, r#""cmd":"undrain""#).await.ok.is_some());
+    let again = value(ask(&folder, r#""cmd":"undrain""#).await);
+    assert_eq!(again["done"], "was not draining: nothing changed");
     let _back = join(address, "a").await;
     daemon.stop().await.unwrap();
 }
