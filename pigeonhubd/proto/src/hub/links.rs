@@ -21,6 +21,9 @@ const SUSPECT: Duration = Duration::from_millis(1500);
 /// Silence after which a link is closed: three heartbeats missed.
 const DEAD: Duration = Duration::from_secs(3);
 
+/// WebSockets that one hub dialled beside another one of its own, and has yet to close.
+const MAX_DUPLICATES: usize = 4;
+
 /// What carries a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
@@ -64,6 +67,10 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn is_p2p(&self) -> bool {
         self.transport == Transport::Channel
+    }
+
+    fn is_dialled_there(&self) -> bool {
+        matches!(self.transport, Transport::Socket { dialled_here: false, .. })
     }
 
     pub(super) fn is_fallback(&self) -> bool {
@@ -177,9 +184,10 @@ impl Hub {
     }
 
     /// Of two links of one kind between the same hubs, one stays. For
-    /// WebSockets both ends agree on the one that the larger id dialled; else
-    /// the newer one stays, since the far end would not have opened it beside
-    /// one that works.
+    /// WebSockets both ends agree on the one that the larger id dialled, and of
+    /// several that one end dialled the choice is that end's: the other may
+    /// have seen them open in another order. Else the newer one stays, since
+    /// the far end would not have opened it beside one that works.
     fn close_duplicates(&mut self, hub: Id, p2p: bool) {
         let larger_here = self.id > hub;
         let rank = |conn: &ConnId, link: &Link| match link.transport {
@@ -193,9 +201,13 @@ impl Hub {
             .map(|(conn, link)| (conn, rank(&conn, link)))
             .collect();
         same.sort_by_key(|(_, rank)| *rank);
-        same.pop();
-        for (conn, _) in same {
-            self.close_link(conn, Bye::Duplicate);
+        let Some((_, (best, ..))) = same.pop() else { return };
+        let surplus = same.len().saturating_sub(MAX_DUPLICATES);
+        for (nth, (conn, (agreed, ..))) in same.into_iter().enumerate() {
+            let theirs = self.links.get_mut(conn).is_some_and(|link| link.is_dialled_there());
+            if agreed != best || !theirs || nth < surplus {
+                self.close_link(conn, Bye::Duplicate);
+            }
         }
     }
 
