@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod aliases;
 mod channel;
 mod checks;
 mod client;

@@ -26,8 +26,8 @@ const SLOW: Duration = Duration::from_secs(60);
 const QUICK: Duration = Duration::from_millis(250);
 /// How long a bootstrap may refuse before a hub that knows no other is ready alone.
 const FIRST_ROUND: Duration = Duration::from_secs(1);
-/// The first pause before a vanished hub is dialled, at most, if the mesh may
-/// be in pieces: signals between them wait no longer than `signal_timeout`.
+/// The first pause before a vanished hub is dialled, at most: it may live, and
+/// signals for its clients wait no longer than `signal_timeout`.
 const SOON: Duration = Duration::from_secs(1);
 /// Later pauses grow with the time that the hub is gone for: one that comes
 /// back waits to be found for a fourth of that time at most.
@@ -60,8 +60,6 @@ enum State {
     Waiting(Time),
     Dialling,
     Up(ConnId),
-    /// It is this hub itself: never dialled again.
-    Myself,
 }
 
 impl Bootstrap {
@@ -123,6 +121,11 @@ impl Bootstraps {
             .collect();
     }
 
+    /// A URL behind which is the hub itself.
+    pub(in crate::hub) fn leads_to(&self, own: Id) -> Option<&str> {
+        self.list.iter().find(|bootstrap| bootstrap.hub == Some(own)).map(|bootstrap| &*bootstrap.url)
+    }
+
     fn by_url(&mut self, url: &str) -> Option<&mut Bootstrap> {
         self.list.iter_mut().find(|bootstrap| bootstrap.url == url)
     }
@@ -153,12 +156,18 @@ impl Hub {
         self.mesh_changed_now();
     }
 
+    /// Behind a URL is this hub itself. Another hub may be there the next time,
+    /// as behind a balancer or a name of several: so it is dialled again while
+    /// this hub is alone.
     pub(super) fn bootstrap_is_myself(&mut self, url: &str) {
-        if let Some(bootstrap) = self.joining.bootstraps.by_url(url) {
-            bootstrap.state = State::Myself;
-            bootstrap.answered = true;
-            self.mesh_changed_now();
-        }
+        let (own, now) = (self.id, self.now.mono);
+        let (interval, attempts) = (self.settings.reconnect_interval, self.settings.max_reconnect_attempts);
+        let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
+        bootstrap.failures = bootstrap.failures.saturating_add(1);
+        let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
+        (bootstrap.state, bootstrap.hub) = (State::Waiting(now + pause), Some(own));
+        (bootstrap.failing_since, bootstrap.answered) = (None, true);
+        self.mesh_changed_now();
     }
 
     /// A dial of a bootstrap failed.
@@ -239,6 +248,9 @@ impl Hub {
     /// A bootstrap's WebSocket is needed while its hub is out of reach, and
     /// while this hub has too few data channels and no other link to it.
     fn needs_bootstrap(&self, hub: &Id) -> bool {
+        if *hub == self.id {
+            return self.other_members() == 0;
+        }
         !self.is_reachable(hub) || (self.is_short_of_links() && self.links.to(hub).is_none())
     }
 
@@ -256,9 +268,7 @@ impl Hub {
         let dialling = |hub: &Hub, id| hub.joining.is_dialling(Purpose::Vanished(id));
         let mut under_way = lost.iter().filter(|(hub, ..)| dialling(self, *hub)).count();
         let interval = self.settings.reconnect_interval;
-        // Without one hub the others hang together; without several they may not.
-        let were_here = self.gossip.records.unreachable().filter(|(_, stored)| stored.was_reachable).count();
-        let first = if were_here > 1 { interval.min(SOON) } else { interval };
+        let first = interval.min(SOON);
         // Those that wait longest go first, or a few dead hubs could keep all the others waiting.
         let due = |hub: &Id| self.joining.bootstraps.vanished.get(hub).map(|vanished| vanished.at);
         lost.sort_by_cached_key(|(hub, ..)| due(hub));

@@ -84,7 +84,7 @@ impl Hub {
         let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining.is_on();
         if enough {
             self.mesh.readiness.short_since = None;
-            self.mesh.readiness.reason = ready_reason(&count);
+            self.mesh.readiness.reason = self.ready_reason(&count);
             // Being ready alone says nothing about being ready with others.
             let first_links = self.mesh.readiness.p2p == 0 && count.p2p > 0;
             if self.mesh.readiness.since.is_none() || first_links {
@@ -101,6 +101,22 @@ impl Hub {
         if !growing || short >= NEWCOMER || self.draining.is_on() {
             self.left_ready(&count);
         }
+    }
+
+    fn ready_reason(&self, count: &Count) -> String {
+        let mut reason = match (count.p2p, count.known - count.missed) {
+            (_, 0) => String::from("no other hub is known"),
+            (p2p, known) => format!("{}, {}", number(p2p, "data channel"), number(known, "other hub")),
+        };
+        if count.missed > 0 {
+            reason.push_str(&format!("; {} more out of reach", count.missed));
+        }
+        if self.other_members() == 0
+            && let Some(url) = self.joining.bootstraps.leads_to(self.id)
+        {
+            reason.push_str(&format!("; {url} leads to this hub itself"));
+        }
+        reason
     }
 
     fn became_ready(&mut self, count: &Count) {
@@ -210,17 +226,6 @@ impl Hub {
     pub(in crate::hub) fn migrated_by_far_end(&mut self) {
         self.mesh.readiness.closed += 1;
     }
-}
-
-fn ready_reason(count: &Count) -> String {
-    let mut reason = match (count.p2p, count.known - count.missed) {
-        (_, 0) => String::from("no other hub is known"),
-        (p2p, known) => format!("{}, {}", number(p2p, "data channel"), number(known, "other hub")),
-    };
-    if count.missed > 0 {
-        reason.push_str(&format!("; {} more out of reach", count.missed));
-    }
-    reason
 }
 
 /// One and many: `1 hub`, `2 hubs`.
