@@ -370,6 +370,7 @@ impl Hub {
             self.reset_stream(hub);
             if let Some(with) = self.streams.by_hub.remove(&hub) {
                 self.streams.due.remove(&(with.due, hub));
+                self.streams.unacknowledged.remove(&hub);
             }
         }
     }
@@ -379,6 +380,7 @@ impl Hub {
         for hub in gone {
             if let Some(with) = self.streams.by_hub.remove(hub) {
                 self.streams.due.remove(&(with.due, *hub));
+                self.streams.unacknowledged.remove(hub);
             }
         }
     }

@@ -29,6 +29,9 @@ fn a_name_that_once_led_to_the_hub_itself_is_dialled_again() {
     let alone = status(&world, 0);
     assert!(alone.ready && alone.known_hubs == 0, "{alone:?}");
     assert!(alone.reason.contains("ws://192.0.2.1:3000 leads to this hub itself"), "{}", alone.reason);
+    world.by_address.remove(name);
+    world.run_for(20 * SEC);
+    assert_eq!(status(&world, 0).reason, "no other hub is known");
     world.by_address.insert(name.to_owned(), 1);
     world.run_for(8 * SEC);
     for number in [0, 1] {

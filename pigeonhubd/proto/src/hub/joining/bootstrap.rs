@@ -173,8 +173,10 @@ impl Hub {
     /// A dial of a bootstrap failed.
     pub(super) fn bootstrap_down(&mut self, url: &str, reason: &str) {
         let (interval, attempts) = (self.settings.reconnect_interval, self.settings.max_reconnect_attempts);
-        let (now, quick) = (self.now.mono, self.quick_pause());
+        let (own, now, quick) = (self.id, self.now.mono, self.quick_pause());
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
+        // Whoever is behind it now, it is not this hub.
+        bootstrap.hub = bootstrap.hub.filter(|hub| *hub != own);
         let failing = now.since(bootstrap.failing_since.unwrap_or(now));
         bootstrap.failed = true;
         bootstrap.answered |= failing >= FIRST_ROUND;
