@@ -51,4 +51,4 @@ macro_rules! targets {
     };
 }
 
-targets! { client_frames configuration control_requests descriptions http_requests mesh_frames records }
+targets! { client_frames configuration control_requests descriptions http_requests json mesh_frames records }

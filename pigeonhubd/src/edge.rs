@@ -21,8 +21,9 @@ use crate::tally::EdgeCounters;
 pub const EVENT_QUEUE: usize = 1024;
 
 /// Bytes of messages that may wait for the driver, in KiB. Without it a full
-/// queue of the largest messages would hold a gigabyte.
-pub const EVENT_BUDGET_KIB: u32 = 16 * 1024;
+/// queue of the largest messages would hold a gigabyte; and what comes behind
+/// them waits until the driver has looked into all of it.
+pub const EVENT_BUDGET_KIB: u32 = 4 * 1024;
 
 /// WebSockets that may end at once; the others wait their turn. When thousands
 /// end in one moment, those that stay get theirs in between.

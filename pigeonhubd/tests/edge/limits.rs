@@ -9,7 +9,7 @@ use pigeonhub_proto::io::{ClosedBy, Output};
 use pigeonhubd::channel::ChannelConfig;
 use pigeonhubd::connections::Connections;
 use pigeonhubd::dial::Dialler;
-use pigeonhubd::edge::EVENT_QUEUE;
+use pigeonhubd::edge::{EVENT_BUDGET_KIB, EVENT_QUEUE};
 use pigeonhubd::listener::SPARE_CONNECTIONS;
 use pigeonhubd::outbox::MAX_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -104,7 +104,7 @@ async fn large_messages_wait_for_room_in_the_budget() {
         }
         std::future::pending::<()>().await;
     });
-    let fit = 16 * 1024 * 1024 / LIMIT;
+    let fit = EVENT_BUDGET_KIB as usize * 1024 / LIMIT;
     while ground.events.len() < fit {
         tokio::task::yield_now().await;
     }

@@ -11,8 +11,6 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::value::RawValue;
-
 use super::Hub;
 use super::counters::{SignalOutcome, Undelivered};
 use crate::directory::Home;
@@ -21,6 +19,7 @@ use crate::io::ConnId;
 use crate::mesh::stream::Token;
 use crate::time::Time;
 use crate::wire::SignalKind;
+use crate::wire::json::Json;
 use crate::wire::mesh::{HubMessage, MeshSignal, encode_onto};
 use crate::wire::reply::{self, ErrorCode};
 
@@ -44,7 +43,7 @@ pub(super) struct Signal<'a> {
     pub(super) from: Spelled,
     pub(super) target: Spelled,
     pub(super) network: &'a str,
-    pub(super) data: Option<&'a RawValue>,
+    pub(super) data: Option<Json<'a>>,
 }
 
 /// A signal whose target is not known yet, while some hub has yet to tell who
@@ -185,8 +184,7 @@ impl Hub {
                 self.tell_undelivered(&held.sender, Undelivered::Unknown);
                 continue;
             }
-            let data: Option<&RawValue> =
-                held.data.as_deref().and_then(|data| serde_json::from_str(data).ok());
+            let data = held.data.as_deref().and_then(Json::parse);
             let signal = Signal { kind: held.kind, from: held.from, target: *target, network, data };
             self.route_signal(None, signal);
         }
@@ -205,7 +203,7 @@ impl Hub {
             return self.refuse_last(hub);
         };
         // It was JSON when its sender's hub took it; another hub's word is not taken for that.
-        let data: Result<Option<&RawValue>, _> = signal.data.as_deref().map(serde_json::from_str).transpose();
+        let data = signal.data.as_deref().map(|data| Json::parse(data).ok_or(())).transpose();
         if let Ok(data) = data {
             self.counters.signals.count(SignalOutcome::Received);
             let text = reply::signal(signal.kind, data, signal.from, entry.peer, network, self.now);

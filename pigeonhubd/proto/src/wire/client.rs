@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::json::{Json, Quick};
 use super::{DEFAULT_NETWORK, MAX_NETWORK_NAME, SignalKind};
 use crate::id::Spelled;
 
@@ -26,7 +27,7 @@ pub struct ClientFrame<'a> {
     /// Whether it named one.
     pub network_named: bool,
     /// The `data` member, as written.
-    pub data: Option<&'a RawValue>,
+    pub data: Option<Json<'a>>,
     /// The `targetPeerId` member.
     pub target: Option<Spelled>,
     /// The `fromPeerId` member. Only an older hub's word on it counts.
@@ -86,7 +87,7 @@ pub enum FrameError {
     BadNetwork(usize),
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object with a 'type'")]
 struct Raw<'a> {
     #[serde(rename = "type", borrow, default)]
@@ -98,22 +99,63 @@ struct Raw<'a> {
     #[serde(borrow, default)]
     from_peer_id: Option<Text<'a>>,
     #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
+    data: Option<Json<'a>>,
 }
 
 /// A string, borrowed unless it has escapes: serde copies an `Option<Cow<str>>` always.
-#[derive(Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl<'a> ClientFrame<'a> {
-    /// Parses one message.
-    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
-        let raw: Raw<'a> = serde_json::from_str(text).map_err(|error| describe(text, &error))?;
+impl<'a> Raw<'a> {
+    /// All messages, and what is wrong with them.
+    fn thorough(text: &'a str) -> Result<Self, FrameError> {
+        let raw = serde_json::from_str(text).map_err(|error| describe(text, &error))?;
         // serde also reads a struct from an array.
         if text.trim_ascii_start().starts_with('[') {
             return Err(FrameError::WrongShape(String::from("an array where an object belongs")));
         }
+        Ok(raw)
+    }
+
+    /// What nearly all messages are: an object whose members are strings without escapes, or `data`.
+    fn quick(text: &'a str) -> Option<Self> {
+        let (mut raw, mut text) = (Self::default(), Quick::new(text));
+        let mut before = b'{';
+        loop {
+            match text.punctuation()? {
+                b'}' if before == b',' => return text.is_at_end().then_some(raw),
+                separator if separator == before => before = b',',
+                _ => return None,
+            }
+            let name = text.plain_string()?;
+            (text.punctuation()? == b':').then_some(())?;
+            let member = match name {
+                "type" => &mut raw.kind,
+                "networkName" => &mut raw.network_name,
+                "targetPeerId" => &mut raw.target_peer_id,
+                "fromPeerId" => &mut raw.from_peer_id,
+                "data" if raw.data.is_some() => return None,
+                "data" => {
+                    raw.data = Some(text.value().filter(|data| data.get() != "null")?);
+                    continue;
+                }
+                _ => {
+                    text.value()?;
+                    continue;
+                }
+            };
+            if member.replace(Text(Cow::Borrowed(text.plain_string()?))).is_some() {
+                return None;
+            }
+        }
+    }
+}
+
+impl<'a> ClientFrame<'a> {
+    /// Parses one message.
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
+        let raw = Raw::quick(text).map_or_else(|| Raw::thorough(text), Ok)?;
         let kind = ClientKind::from_name(raw.kind.ok_or(FrameError::NoType)?.0);
         let network_named = raw.network_name.is_some();
         let network = raw.network_name.map_or(Cow::Borrowed(DEFAULT_NETWORK), |name| name.0);
@@ -197,12 +239,12 @@ impl AnnounceData {
     }
 
     /// Reads the `data` of `peer`'s announce. Without one it is `{}`.
-    pub fn parse(peer: Spelled, data: Option<&RawValue>) -> Result<Self, AnnounceError> {
-        let text = data.map_or("{}", RawValue::get);
+    pub fn parse(peer: Spelled, data: Option<Json<'_>>) -> Result<Self, AnnounceError> {
+        let text = data.map_or("{}", Json::get);
         if text.len() > MAX_ANNOUNCE_DATA {
             return Err(AnnounceError::TooLarge(text.len()));
         }
-        let mut members: BTreeMap<Cow<'_, str>, &RawValue> =
+        let mut members: BTreeMap<Cow<'_, str>, Json<'_>> =
             serde_json::from_str(text).map_err(|_| AnnounceError::NotObject)?;
         members.remove("peerId");
         let claims_hub = members.remove("isHub").is_some_and(|value| value.get() == "true");
@@ -232,7 +274,7 @@ pub struct DiscoveredData {
 
 impl DiscoveredData {
     /// Reads it.
-    pub fn parse(data: Option<&RawValue>) -> Option<Self> {
+    pub fn parse(data: Option<Json<'_>>) -> Option<Self> {
         serde_json::from_str(data?.get()).ok()
     }
 }
@@ -253,6 +295,34 @@ mod tests {
         assert_eq!(frame.network, "global");
         assert_eq!(frame.target.expect("a target").to_string(), ID);
         assert_eq!(frame.data.expect("data").get(), r#"{"sdp" : "x\u00e9", "n":1.50}"#);
+    }
+
+    /// Messages with a byte too few, too many or changed are read quickly only if thoroughly they mean the same.
+    #[test]
+    fn read_quickly_a_message_means_what_it_says() {
+        let others = [
+            format!(r#"{{"type":"offer","targetPeerId":"{ID}","data":{{"a":[1,"\\"]}},"x":{{"y":null}}}}"#),
+            String::from(r#" { "data" : "}" , "type":"announce","networkName":"n","fromPeerId":"system"} "#),
+            String::from(r#"{"type":"ping","data":null}"#),
+        ];
+        let mut quickly = 0;
+        for text in &others {
+            for at in 0..text.len() {
+                for byte in "\"\\{}[]:,ntud0 \n".chars() {
+                    for until in [at, at + 1] {
+                        let (before, after) = (&text[..at], &text[until..]);
+                        let changed = format!("{before}{byte}{after}");
+                        if let Some(raw) = Raw::quick(&changed) {
+                            assert_eq!(Ok(raw), Raw::thorough(&changed), "{changed}");
+                            quickly += 1;
+                        }
+                    }
+                }
+            }
+        }
+        assert!(quickly > 1000, "{quickly}");
+        assert!(Raw::quick(&others[0]).is_some() && Raw::quick(&others[1]).is_some());
+        assert!(Raw::quick(&others[2]).is_none(), "null is nothing");
     }
 
     #[test]
@@ -287,16 +357,13 @@ mod tests {
     #[test]
     fn an_announce_cannot_speak_for_another() {
         let peer: Spelled = ID.parse().expect("an id");
-        let raw: &RawValue =
-            serde_json::from_str(r#"{"peerId":"me","isHub":true,"name":"A \"b\"","n":{"x":1}}"#)
-                .expect("raw");
-        let data = AnnounceData::parse(peer, Some(raw)).expect("data");
+        let raw = Json::parse(r#"{"peerId":"me","isHub":true,"name":"A \"b\"","n":{"x":1}}"#);
+        let data = AnnounceData::parse(peer, raw).expect("data");
         assert!(data.claims_hub);
         assert_eq!(
             data.shown,
             format!(r#"{{"peerId":"{ID}","isHub":false,"n":{{"x":1}},"name":"A \"b\""}}"#)
         );
-        let array: &RawValue = serde_json::from_str("[1]").expect("raw");
-        assert_eq!(AnnounceData::parse(peer, Some(array)), Err(AnnounceError::NotObject));
+        assert_eq!(AnnounceData::parse(peer, Json::parse("[1]")), Err(AnnounceError::NotObject));
     }
 }

@@ -2,6 +2,7 @@
 //! frames between hubs.
 
 pub mod client;
+pub mod json;
 pub mod mesh;
 pub mod reply;
 

@@ -1,11 +1,10 @@
 //! Messages to clients and older hubs: one JSON object each.
 
-use serde::Serialize;
-use serde_json::value::RawValue;
-
 use super::SignalKind;
+use super::json::Json;
 use crate::id::Spelled;
 use crate::time::Now;
+use serde::Serialize;
 
 /// Why a message was not done; the `code` of an `error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,11 +69,6 @@ impl<'a, D: Serialize> Message<'a, D> {
     }
 }
 
-/// A `data` that is already JSON.
-fn raw(json: &str) -> Option<&RawValue> {
-    serde_json::from_str(json).ok()
-}
-
 /// The first message on a connection. `mesh` is a hub's challenge to another hub.
 pub fn connected<M: Serialize>(peer: Spelled, mesh: Option<M>, now: Now) -> String {
     #[derive(Serialize)]
@@ -101,7 +95,7 @@ pub fn peer_discovered(shown: &str, network: &str, receiver: Option<Spelled>, no
     Message {
         target: receiver,
         network_name: Some(network),
-        ..Message::system("peer-discovered", raw(shown), now)
+        ..Message::system("peer-discovered", Json::parse(shown), now)
     }
     .write()
 }
@@ -142,7 +136,7 @@ pub fn goodbye(peer: Spelled, network: &str, receiver: Spelled, now: Now) -> Str
 /// A signal, as its target gets it. `data` is passed on as it was written.
 pub fn signal(
     kind: SignalKind,
-    data: Option<&RawValue>,
+    data: Option<Json<'_>>,
     from: Spelled,
     target: Spelled,
     network: &str,
@@ -164,7 +158,7 @@ impl<'a> SignalText<'a> {
     /// See [`signal`].
     pub fn new(
         kind: SignalKind,
-        data: Option<&'a RawValue>,
+        data: Option<Json<'a>>,
         from: Spelled,
         target: Spelled,
         network: &str,
@@ -183,7 +177,7 @@ impl<'a> SignalText<'a> {
         tail.push(b'}');
         // Of strings and numbers: it is UTF-8.
         let tail = String::from_utf8(tail).unwrap_or_default();
-        Self { kind: kind.name(), data: data.map(RawValue::get), tail }
+        Self { kind: kind.name(), data: data.map(Json::get), tail }
     }
 
     /// The pieces, in order.
@@ -282,8 +276,8 @@ mod tests {
 
     #[test]
     fn a_signal_is_written_as_any_json_is() {
-        let data: &RawValue = serde_json::from_str(r#"{"sdp" : "\u00e9\"", "n":1.50}"#).expect("raw");
-        for (kind, data) in [(SignalKind::IceCandidate, Some(data)), (SignalKind::Offer, None)] {
+        let data = Json::parse(r#"{"sdp" : "\u00e9\"", "n":1.50}"#);
+        for (kind, data) in [(SignalKind::IceCandidate, data), (SignalKind::Offer, None)] {
             let network = "a \"net\\work\" é\n";
             let expected = Message {
                 data,
