@@ -139,6 +139,23 @@ fn pigeonctl_finds_ways_through_the_mesh() {
     assert_eq!(steer(&first, &["route", "ffff"]).0, 8);
 }
 
+/// What the doctor asks of a bootstrap nobody has to wonder about.
+#[test]
+fn a_doctors_probe_is_refused_by_nobody() {
+    let ground = Ground::new();
+    let first = Plan::first().start(&ground);
+    let second = Plan::through([first.url().as_str()]).start(&ground);
+    second.wait_ready(1);
+    let findings = json_lines(&second, &["doctor"]);
+    let bootstrap = findings.iter().find(|finding| finding["check"] == "bootstrap").expect("it has one");
+    assert_eq!(bootstrap["verdict"], "ok", "{bootstrap}");
+    // Asked for over the same listener, so its WebSocket was here before this answer.
+    let seen = Raw::join(&first, &"a1".repeat(20), "pigeons");
+    assert_eq!(first.status().refused.len(), 0, "{:?}", first.status().refused);
+    assert!(!first.events().contains(&"refused"));
+    drop(seen);
+}
+
 #[test]
 fn pigeonctl_reloads_drains_and_waits() {
     let ground = Ground::new();
@@ -206,5 +223,6 @@ fn pigeonctl_shows_what_a_link_carried_and_over_which_candidates() {
         "log-level",
         "loud",
     ]);
-    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("not a level"));
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(refused.status.code() == Some(2) && told.contains("loud") && told.contains("debug"), "{told}");
 }

@@ -149,7 +149,7 @@ impl Call {
         let socket = self.socket.clone();
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                Failure::TimedOut { socket, seconds: self.timeout.as_secs() }
+                Failure::TimedOut { socket, patience: self.timeout }
             }
             io::ErrorKind::InvalidData => Failure::Unreadable { socket, error: error.to_string() },
             _ => Failure::HungUp { socket },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use pigeonhub_proto::config::LogLevel;
 use pigeonhub_proto::event::{Event, OF_DAEMON};
 
 /// Watch and steer a running pigeonhubd.
@@ -120,7 +121,8 @@ pub(crate) enum Ask {
     },
     /// Change how much is logged
     LogLevel {
-        /// error, warn, info, debug or trace
+        /// How much
+        #[arg(ignore_case = true, value_parser = PossibleValuesParser::new(LogLevel::ALL.map(|level| level.as_str())))]
         level: String,
         /// Only so long, such as 10m; then the configured level is back
         #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]

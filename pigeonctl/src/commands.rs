@@ -37,6 +37,11 @@ impl Front {
         }
     }
 
+    /// Whether the socket itself was named, so that no other hub can be meant.
+    pub(crate) fn names_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// The port that was named.
     pub(crate) fn port(&self) -> Option<u16> {
         self.instance
@@ -90,7 +95,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Ask::Status { watch: false } => flows::status(&front),
         Ask::Status { watch: true } => flows::watch(&front),
         Ask::Instances => flows::instances(&front),
-        Ask::Peers { one: None, network } => front.show(Command::Peers { network }),
+        Ask::Peers { one: None, network } => peers(&front, network),
         Ask::Peers { one: Some(OnePeer::Show { id }), .. } => one_peer(&front, id),
         Ask::Networks => front.show(Command::Networks),
         Ask::Hubs => front.show(Command::Hubs),
@@ -119,6 +124,18 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Ask::Completions { shell } => completions(&front, shell),
         Ask::Version => version(&front),
     }
+}
+
+fn peers(front: &Front, network: Option<String>) -> Result<(), Failure> {
+    let answer = front.ask(Command::Peers { network: network.clone() })?;
+    match (&answer, network) {
+        (Answer::Peers(none), Some(name)) if none.is_empty() && !front.json => say(&format!(
+            "no peer in network '{}' is known to this hub; pigeonctl networks lists those that have peers",
+            clean(&name)
+        )),
+        _ => front.print(&answer)?,
+    }
+    Ok(())
 }
 
 fn one_peer(front: &Front, id: String) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use pigeonhub_proto::control::ControlErrorCode;
 
@@ -21,8 +22,8 @@ pub(crate) enum Failure {
     #[error("no permission for {}: {}", .socket.display(), who(.group))]
     NoPermission { socket: PathBuf, group: Option<String> },
     /// It took too long.
-    #[error("the hub on {} does not answer within {seconds} s", .socket.display())]
-    TimedOut { socket: PathBuf, seconds: u64 },
+    #[error("the hub on {} does not answer within {}", .socket.display(), span(.patience))]
+    TimedOut { socket: PathBuf, patience: Duration },
     /// The hub says no.
     #[error("{text}")]
     Refused { code: ControlErrorCode, text: String },
@@ -64,6 +65,15 @@ fn who(group: &Option<String>) -> String {
     }
 }
 
+/// Whole seconds, or milliseconds if there are not that many.
+fn span(of: &Duration) -> String {
+    match of.as_millis().next_multiple_of(10) {
+        // What a second is cut to until it is used.
+        millis @ ..950 => format!("{millis} ms"),
+        millis => format!("{} s", (millis + 500) / 1000),
+    }
+}
+
 impl Failure {
     /// As documented in pigeonctl(1).
     pub(crate) fn exit_code(&self) -> u8 {
@@ -92,5 +102,24 @@ impl Failure {
     /// Whether whoever reads our output has seen enough: no failure of ours.
     pub(crate) fn is_closed_output(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_patience_is_told_as_none() {
+        let told = |micros| span(&Duration::from_micros(micros));
+        for (micros, expected) in [
+            (200_000, "200 ms"),
+            (299_900, "300 ms"),
+            (999_990, "1 s"),
+            (1_999_990, "2 s"),
+            (10_000_000, "10 s"),
+        ] {
+            assert_eq!(told(micros), expected);
+        }
     }
 }

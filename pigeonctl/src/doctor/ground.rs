@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use pigeonhub_proto::config::Config;
-use pigeonhub_proto::control::{Answer, Command, ConfigValue, EventInfo, LinkInfo, Status};
+use pigeonhub_proto::control::{Answer, Command, ConfigValue, EventInfo, LinkInfo, MeshState, Status};
 use pigeonhub_proto::paths::{self, Surroundings};
 
 use super::Finding;
@@ -31,13 +31,16 @@ pub(super) struct Ground {
     /// What decides where the hub's files are.
     pub(super) around: Surroundings,
     pub(super) running: Option<Running>,
+    /// A hub runs, but does not answer: whatever it holds is not free.
+    pub(super) hangs: bool,
 }
 
 impl Ground {
-    /// Finds out, and says what it found.
-    pub(super) fn survey(front: &Front) -> Result<(Self, Vec<Finding>), Failure> {
+    /// Finds out, and says what it found. There is no ground if a socket was named behind which
+    /// nobody answers: which configuration its hub has only the hub could tell.
+    pub(super) fn survey(front: &Front) -> Result<(Option<Self>, Vec<Finding>), Failure> {
         let mut findings = Vec::new();
-        let mut around = find::surroundings();
+        let (mut around, mut hangs) = (find::surroundings(), false);
         let running = match front.socket().and_then(running) {
             Ok((running, finding)) => {
                 findings.push(finding);
@@ -48,14 +51,19 @@ impl Ground {
                 Some(running)
             }
             Err(failure @ Failure::Several { .. }) => return Err(failure),
+            Err(failure) if front.names_socket() => {
+                findings.push(unanswered(&failure));
+                return Ok((None, findings));
+            }
             Err(failure) => {
+                hangs = matches!(failure, Failure::TimedOut { .. });
                 findings.push(not_running(&failure));
                 None
             }
         };
         let (config, finding) = configuration(front, running.as_ref());
         findings.push(finding);
-        Ok((Self { config, around, running }, findings))
+        Ok((Some(Self { config, around, running, hangs }), findings))
     }
 
     /// The hub's own folder.
@@ -101,28 +109,36 @@ fn running(socket: PathBuf) -> Result<(Running, Finding), Failure> {
     };
     let state = crate::show::state_text(status.state);
     let found = format!("runs on port {}, {state}: {}", status.port, status.reason);
-    let finding = match status.ready {
-        true => Finding::ok("hub", found),
-        false => Finding::warning("hub", found, "the findings below may tell why; else: pigeonctl events"),
+    let finding = match status.state {
+        MeshState::Ready => Finding::ok("hub", found),
+        MeshState::Draining => {
+            Finding::warning("hub", found, "unless it is about to stop: pigeonctl undrain has it join again")
+        }
+        _ => Finding::warning("hub", found, "the findings below may tell why; else: pigeonctl events"),
     };
     Ok((Running { socket, status: *status, pid, uid, links, events }, finding))
 }
 
 fn not_running(failure: &Failure) -> Finding {
-    let found = failure.to_string();
     match failure {
-        Failure::NoPermission { .. } => {
-            Finding::failed("hub", found, "as root, or as one whom that is for, this finds more")
-        }
         Failure::NoneFound { .. } | Failure::NotRunning { .. } => {
             Finding::skipped("hub", "does not run; this is about what it would start with")
         }
-        _ => Finding::failed(
-            "hub",
-            found,
-            "systemctl status 'pigeonhubd@*' tells whether it hangs; restart it",
-        ),
+        _ => unanswered(failure),
     }
+}
+
+/// Somebody meant this very hub.
+fn unanswered(failure: &Failure) -> Finding {
+    let cure = match failure {
+        Failure::NoPermission { .. } => "as root, or as one whom that is for, this finds more",
+        Failure::NotRunning { .. } => {
+            "start it; pigeonctl instances lists those that run, and pigeonctl --instance PORT doctor looks at \
+             what the one of that port would start with"
+        }
+        _ => "systemctl status 'pigeonhubd@*' tells whether it hangs; restart it",
+    };
+    Finding::failed("hub", failure.to_string(), cure)
 }
 
 fn configuration(front: &Front, running: Option<&Running>) -> (Config, Finding) {

@@ -81,17 +81,19 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
     };
     let (ground, findings) = Ground::survey(front)?;
     tell(findings)?;
-    tell(machine::limits(&ground))?;
-    tell(machine::clock(&ground))?;
-    tell(keys::rights(&ground))?;
-    tell(keys::mesh_key(&ground))?;
-    tell(keys::named_files(&ground))?;
-    tell(net::port(&ground))?;
-    tell(net::refused(&ground))?;
-    tell(net::udp(&ground))?;
-    tell(net::ice_servers(&ground))?;
-    tell(net::links(&ground))?;
-    tell(net::bootstraps(&ground))?;
+    if let Some(ground) = &ground {
+        tell(machine::limits(ground))?;
+        tell(machine::clock(ground))?;
+        tell(keys::rights(ground))?;
+        tell(keys::mesh_key(ground))?;
+        tell(keys::named_files(ground))?;
+        tell(net::port(ground))?;
+        tell(net::refused(ground))?;
+        tell(net::udp(ground))?;
+        tell(net::ice_servers(ground))?;
+        tell(net::links(ground))?;
+        tell(net::bootstraps(ground))?;
+    }
     let of = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     let (failed, warnings) = (of(Verdict::Failed), of(Verdict::Warning));
     match (failed, warnings) {

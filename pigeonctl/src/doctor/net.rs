@@ -51,6 +51,9 @@ pub(super) fn port(ground: &Ground) -> Vec<Finding> {
             }
         }];
     }
+    if ground.hangs {
+        return vec![Finding::skipped(WHAT, "the hub that does not answer has it")];
+    }
     vec![free(&host.addresses(), port)]
 }
 
@@ -108,7 +111,10 @@ pub(super) fn free(addresses: &[IpAddr], port: u16) -> Finding {
 fn bind_cure(error: &io::Error, port: u16) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("see who has it: ss -ltnp 'sport = :{port}'; stop that, or set listen.port to another")
+            format!(
+                "see who has it, a listener or a connection: ss -atnp 'sport = :{port}'; end that, or set \
+                 listen.port to another"
+            )
         }
         io::ErrorKind::PermissionDenied => {
             String::from("a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit")

@@ -1,10 +1,12 @@
 //! Probes over the network: STUN, WebSocket.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
+use pigeonhub_proto::id::Id;
 use url::Url;
 
 use super::tls;
@@ -13,6 +15,8 @@ use super::tls;
 pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// The most of an answer that is read, in bytes.
 const MOST_READ: usize = 16 * 1024;
+/// A WebSocket close of a client: status 1000, masked with zeros (RFC 6455, section 5).
+const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 /// STUN's magic cookie (RFC 8489, section 5).
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
@@ -113,22 +117,36 @@ pub(super) struct Upgrade {
     pub(super) date: Option<SystemTime>,
 }
 
-/// Asks whether there is a WebSocket, and hangs up.
+/// Asks whether there is a WebSocket, as a hub of a random id would, and closes it.
 pub(super) fn upgrade(url: &Url, ca: Option<&Path>) -> Result<Upgrade, String> {
     let host = url.host_str().ok_or("no host in the URL")?;
     let secure = url.scheme() == "wss";
     let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
     let stream = connect(host, port)?;
-    let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
-    // The key is the one of RFC 6455's example; that no peer is named has us turned away at once.
+    // Whoever names no id is turned away, and counted. A hub is not asked for a client's token.
+    let mut peer = [0; 20];
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut peer))
+        .map_err(|error| format!("/dev/urandom: {error}"))?;
+    let own = format!("peerId={}&mesh=1", Id(peer));
+    let query = url.query().filter(|query| !query.is_empty());
+    let query = query.map_or(own.clone(), |query| format!("{query}&{own}"));
+    // The key is the one of RFC 6455's example.
     let request = format!(
-        "GET {}{query} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        "GET {}?{query} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         url.path()
     );
-    let head =
-        if secure { exchange(tls::wrap(stream, host, ca)?, &request)? } else { exchange(stream, &request)? };
-    Ok(parse(&head))
+    if secure { greet(tls::wrap(stream, host, ca)?, &request) } else { greet(stream, &request) }
+}
+
+fn greet(mut stream: impl Read + Write, request: &str) -> Result<Upgrade, String> {
+    let upgrade = parse(&exchange(&mut stream, request)?);
+    if upgrade.agreed {
+        // It is well whether or not it hears that.
+        let _ = stream.write_all(&CLOSE).and_then(|()| stream.flush());
+    }
+    Ok(upgrade)
 }
 
 /// Sends a request and reads the head of the answer.

@@ -152,7 +152,12 @@ fn web_server(answer: &'static str) -> SocketAddr {
         let mut request = [0; 1024];
         let len = stream.read(&mut request).expect("a request");
         let request = String::from_utf8_lossy(&request[..len]).into_owned();
-        assert!(request.starts_with("GET /at?a=b HTTP/1.1\r\n") && request.contains("Upgrade: websocket"));
+        let peer = request
+            .strip_prefix("GET /at?a=b&peerId=")
+            .and_then(|rest| rest.split_once("&mesh=1 HTTP/1.1\r\n"));
+        let peer = peer.expect("a hub's request").0;
+        assert!(peer.len() == 40 && peer.bytes().all(|digit| digit.is_ascii_hexdigit()), "{peer}");
+        assert!(request.contains("Upgrade: websocket"));
         stream.write_all(answer.as_bytes()).expect("sent");
     });
     address

@@ -202,6 +202,8 @@ pub enum LogLevel {
 
 impl LogLevel {
     pub(super) const WHAT: &'static str = "error, warn, info, debug or trace";
+    /// From the least that is logged to the most.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
 
     /// The level's name.
     pub fn as_str(&self) -> &'static str {
@@ -219,7 +221,7 @@ impl FromStr for LogLevel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace]
+        Self::ALL
             .into_iter()
             .find(|level| level.as_str().eq_ignore_ascii_case(text))
             .ok_or_else(|| String::from("not a level"))

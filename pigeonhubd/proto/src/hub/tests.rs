@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Hub;
+use super::{FindError, Hub};
 use crate::control::MeshState;
 use crate::id::Id;
 use crate::io::{ClosedBy, ConnId, Input, Output, Request};
@@ -272,9 +272,8 @@ fn an_id_may_be_shortened_until_it_is_ambiguous() {
     assert_eq!(bench.hub.find_id("ABAB01"), Ok(Id(one)));
     assert!(bench.hub.find_id("abab").is_err_and(|error| error.to_string().contains("ambiguous")));
     assert!(
-        bench.hub.find_id("").is_err()
-            && bench.hub.find_id("xyz").is_err()
-            && bench.hub.find_id("ff").is_err()
+        ["", "xyz"].iter().all(|no_id| bench.hub.find_id(no_id) == Err(FindError::NoId((*no_id).into())))
+            && bench.hub.find_id("ff") == Err(FindError::Nobody(String::from("ff")))
     );
 }
 

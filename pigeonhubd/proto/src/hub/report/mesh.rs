@@ -12,6 +12,9 @@ use crate::time::Now;
 /// Why an id that a person typed is not enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FindError {
+    /// No id begins so, whoever has one.
+    #[error("'{0}' is no id and no beginning of one: that is 1 to 40 hexadecimal digits")]
+    NoId(String),
     /// Nobody has such an id.
     #[error(
         "no peer or hub has an id that begins with '{0}'; of other hubs' peers this hub knows those in networks of its own clients"
@@ -119,7 +122,7 @@ impl Hub {
         let nobody = || FindError::Nobody(given.to_owned());
         let wanted = given.to_lowercase();
         if wanted.is_empty() || wanted.len() > 40 || !wanted.chars().all(|c| c.is_ascii_hexdigit()) {
-            return Err(nobody());
+            return Err(FindError::NoId(given.to_owned()));
         }
         let hubs = self.gossip.records.iter().map(|(hub, _)| *hub).chain([self.id]);
         let legacies = self.legacies.values().filter_map(|legacy| legacy.hub);
