@@ -30,7 +30,10 @@ fn ours_bootstraps_to_the_old_hub() {
     let old = JsHub::start(&ground, &[]);
     let ours = lenient(Plan::through([old.url().as_str()])).start(&ground);
     ours.wait("is linked to the old hub", |status| status.known_hubs == 1 && status.ws_links == 1);
+    let reason = ours.wait("says what it is linked to", |status| status.reason.contains("older hub")).reason;
+    assert!(reason.contains(old.url().trim_end_matches('/')), "{reason}");
     both_sides_hear_each_other(&ground, &old, &ours);
+    assert!(!ours.status().migrated, "there was nothing to migrate");
     assert_eq!(tcp_between(&[old.pid(), ours.pid()]).len(), 1, "they stay on their one WebSocket");
 }
 

@@ -300,14 +300,23 @@ fn is_since(event: &EventInfo, since: Option<Since>) -> bool {
     }
 }
 
-/// Until the mesh is ready. A hub that is not there yet is waited for as well.
+/// Until the mesh is ready. A hub that is not there yet is waited for as well, and one that is
+/// alone although another hub answers it.
 pub(crate) fn wait(front: &Front, timeout: Option<Duration>) -> Result<(), Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let mut said = false;
     loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = || deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Even with no time left a hub that is there gets a moment to answer.
-        let patience = left.map_or(call::TIMEOUT, |left| left.clamp(WAIT_PAUSE, call::TIMEOUT));
+        let patience = left().map_or(call::TIMEOUT, |left| left.clamp(WAIT_PAUSE, call::TIMEOUT));
         let failure = match front.socket().and_then(|socket| ask_status(&socket, patience)) {
+            Ok(Status { ready: true, rejected: Some(rejected), .. }) => {
+                let told = format!("alone, and not joined with {}", clean(&rejected));
+                if !std::mem::replace(&mut said, true) && left() != Some(Duration::ZERO) {
+                    say(&format!("pigeonctl: {told}; waiting for that to change"));
+                }
+                Failure::NotReady(told)
+            }
             Ok(status) if status.ready => {
                 return match front.json {
                     true => Ok(show::line(&mut io::stdout().lock(), &status)?),
@@ -321,7 +330,8 @@ pub(crate) fn wait(front: &Front, timeout: Option<Duration>) -> Result<(), Failu
             Err(failure @ (Failure::TimedOut { .. } | Failure::HungUp { .. })) => failure,
             Err(failure) => return Err(failure),
         };
-        if left.is_some_and(|left| left <= WAIT_PAUSE) {
+        // A hub that does not answer used it up.
+        if left().is_some_and(|left| left <= WAIT_PAUSE) {
             return Err(failure);
         }
         sleep(WAIT_PAUSE);

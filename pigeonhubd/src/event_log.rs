@@ -167,8 +167,20 @@ mod tests {
             "hubMeshReady p2p_connections=2 total_hubs=3"
         );
         assert_eq!(
-            line(&Event::BootstrapConnected { uri: String::from("ws://[::1]:3000"), hub_id: id }),
+            line(&Event::BootstrapConnected {
+                uri: String::from("ws://[::1]:3000"),
+                hub_id: Some(id),
+                hub: None
+            }),
             format!("bootstrapConnected hub_id={id} uri=\"ws://[::1]:3000\"")
+        );
+        assert_eq!(
+            line(&Event::BootstrapConnected {
+                uri: String::from("ws://a"),
+                hub_id: None,
+                hub: Some("an older hub")
+            }),
+            "bootstrapConnected hub=\"an older hub\" uri=ws://a"
         );
     }
 

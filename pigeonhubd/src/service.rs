@@ -112,7 +112,10 @@ impl StartRule {
             MeshState::Ready if self.alone(status) => {
                 let tried = count(self.bootstraps, "bootstrap");
                 let what = if self.wait { "waiting" } else { "ready" };
-                format!("{what}: alone, none of {tried} is within reach; {peers}")
+                match &status.rejected {
+                    Some(rejected) => format!("{what}: alone, not joined with {rejected}; {peers}"),
+                    None => format!("{what}: alone, none of {tried} is within reach; {peers}"),
+                }
             }
             MeshState::Ready => {
                 let links = match (status.p2p_links, status.ws_links) {
@@ -249,6 +252,12 @@ mod tests {
                 rule(2, false),
                 alone.clone(),
                 "ready: alone, none of 2 bootstraps is within reach; 1 peer",
+                true,
+            ),
+            (
+                rule(1, false),
+                Status { rejected: Some(String::from("ws://a: no")), ..alone.clone() },
+                "ready: alone, not joined with ws://a: no; 1 peer",
                 true,
             ),
             (rule(1, true), alone, "waiting: alone, none of 1 bootstrap is within reach; 1 peer", false),

@@ -31,6 +31,7 @@ fn a_status(state: MeshState) -> Status {
         uptime: 93_784,
         config_age: Some(7_262),
         refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
+        rejected: None,
         version: String::from("0.1.0"),
     }
 }

@@ -54,6 +54,7 @@ fn wrong_usage_is_2() {
         &["events", "--type", "pigeonLanded"],
         &["events", "--since", "yesterday"],
         &["log-level", "info", "--for", "0s"],
+        &["log-level", "loud"],
     ] {
         assert_eq!(run(&dir, arguments).0, 2, "{arguments:?}");
     }
@@ -90,6 +91,17 @@ fn not_ready_is_5() {
     let (code, out, err) = against(ok(&status("joining")), &["wait", "--ready", "--timeout", "0s"]);
     assert_eq!((code, out.as_str(), err.as_str()), (5, "", "pigeonctl: not ready: joining: because\n"));
     assert_eq!(against(ok(&status("ready")), &["wait", "--ready", "--timeout", "0s"]).0, 0);
+    // Alone because another hub does not have it is no mesh; alone because nobody answers may be the first of one.
+    let mut alone = status("ready");
+    alone["status"]["known_hubs"] = 0.into();
+    assert_eq!(against(ok(&alone), &["wait", "--ready", "--timeout", "0s"]).0, 0);
+    alone["status"]["rejected"] = "ws://b: the mesh keys differ".into();
+    let (code, _, err) = against(ok(&alone), &["wait", "--ready", "--timeout", "0s"]);
+    assert_eq!(
+        (code, err.contains("alone") && err.contains("ws://b: the mesh keys differ")),
+        (5, true),
+        "{err}"
+    );
     // Never started is another matter.
     assert_eq!(run(&Dir::new(), &["wait", "--ready", "--timeout", "0s"]).0, 3);
 }
@@ -138,9 +150,41 @@ fn a_hub_that_never_answers_is_7() {
     // Nobody accepts: the system does, and nothing comes back.
     let socket = dir.path().join("slow.sock");
     let _listener = UnixListener::bind(&socket).expect("a socket");
-    let arguments = ["--socket", socket.to_str().expect("plain"), "wait", "--ready", "--timeout", "0s"];
-    let (code, _, err) = run(&dir, &arguments);
-    assert_eq!((code, err.contains("does not answer within")), (7, true), "{err}");
+    for timeout in ["0s", "300ms"] {
+        let arguments =
+            ["--socket", socket.to_str().expect("plain"), "wait", "--ready", "--timeout", timeout];
+        let (code, _, err) = run(&dir, &arguments);
+        assert_eq!((code, err.contains("does not answer within")), (7, true), "{err}");
+        assert!(!err.contains("within 0 "), "it had some time: {err}");
+    }
+}
+
+/// Whom a socket names is meant, and nobody else's defaults.
+#[test]
+fn a_doctor_who_gets_no_answer_says_so_and_nothing_else() {
+    let dir = Dir::new();
+    let socket = dir.path().join("dead.sock");
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    drop(listener);
+    let arguments = ["--socket", socket.to_str().expect("plain"), "doctor", "--json"];
+    let (code, out, err) = run(&dir, &arguments);
+    let findings: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("an object")).collect();
+    let [hub] = &findings[..] else { panic!("one finding: {out}") };
+    assert_eq!((code, &hub["check"], &hub["verdict"]), (1, &"hub".into(), &"failed".into()), "{err}");
+    assert!(hub["found"].as_str().is_some_and(|found| found.contains("dead.sock")), "{hub}");
+}
+
+#[test]
+fn a_doctor_names_the_way_back_from_draining() {
+    let dir = Dir::new();
+    let answer = |request: serde_json::Value| match request["cmd"].as_str() {
+        Some("status") => ok(&status("draining")),
+        _ => refuse("bad-request", "not now"),
+    };
+    let socket = dir.hub(3001, answer);
+    let (_, out, _) = run(&dir, &["--socket", socket.to_str().expect("plain"), "doctor"]);
+    assert!(out.contains("draining") && out.contains("pigeonctl undrain"), "{out}");
 }
 
 #[test]
@@ -150,6 +194,15 @@ fn not_found_is_8() {
         let (code, out, err) = against(refuse("not-found", told), command);
         assert_eq!((code, out.as_str(), err.contains(told)), (8, "", true), "{command:?}: {err}");
     }
+}
+
+#[test]
+fn a_network_without_peers_is_named() {
+    let nobody = || ok(&json!({ "peers": [] }));
+    let (code, out, err) = against(nobody(), &["peers", "--network", "loft"]);
+    assert_eq!((code, out.as_str(), err.contains("'loft'")), (0, "", true), "{err}");
+    let (code, _, err) = against(nobody(), &["peers"]);
+    assert_eq!((code, err.as_str()), (0, "no peer is known to this hub\n"));
 }
 
 #[test]

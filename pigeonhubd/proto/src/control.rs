@@ -57,6 +57,10 @@ pub struct Status {
     /// How often callers and messages were refused since the start, by why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
+    /// While no other hub is known: a bootstrap's URL, and why the hub that answers there and this
+    /// one do not join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<String>,
     pub version: String,
 }
 

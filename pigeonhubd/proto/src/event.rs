@@ -20,8 +20,15 @@ pub enum Event {
     HubUnregistered { hub_id: Id, reason: String },
     /// Another hub was heard of for the first time.
     HubDiscovered { hub_id: Id, via: String },
-    /// A bootstrap's WebSocket is open and the hub behind it accepted us.
-    BootstrapConnected { uri: String, hub_id: Id },
+    /// A bootstrap's WebSocket is open and the hub behind it accepted us. An older hub, which tells
+    /// no id, is called so in `hub`.
+    BootstrapConnected {
+        uri: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hub_id: Option<Id>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        hub: Option<&'static str>,
+    },
     /// A bootstrap could not be reached, or its WebSocket is over.
     BootstrapDisconnected { uri: String, reason: String },
     /// A hub-to-hub data channel is open and proven.
@@ -78,7 +85,9 @@ impl Event {
                 Self::PeerDisconnected { .. } => Self::HubRegistered { hub_id },
                 Self::HubRegistered { .. } => Self::HubUnregistered { hub_id, reason: text() },
                 Self::HubUnregistered { .. } => Self::HubDiscovered { hub_id, via: text() },
-                Self::HubDiscovered { .. } => Self::BootstrapConnected { uri: text(), hub_id },
+                Self::HubDiscovered { .. } => {
+                    Self::BootstrapConnected { uri: text(), hub_id: Some(hub_id), hub: None }
+                }
                 Self::BootstrapConnected { .. } => {
                     Self::BootstrapDisconnected { uri: text(), reason: text() }
                 }

@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         uptime: 60,
         config_age: None,
         refused: Default::default(),
+        rejected: None,
         version: String::from("1.2.3"),
     };
     let mut counters = Counters { announces: 41, ..Counters::default() };

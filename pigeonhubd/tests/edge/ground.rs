@@ -230,6 +230,7 @@ fn status() -> Status {
         uptime: 8,
         config_age: Some(9),
         refused: Default::default(),
+        rejected: None,
         version: String::from("0.0.0"),
     }
 }

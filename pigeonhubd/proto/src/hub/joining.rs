@@ -117,7 +117,9 @@ impl Hub {
     pub(super) fn dial(&mut self, purpose: Purpose, url: &str) {
         let target = Target { purpose, url: url.to_owned() };
         let own = format!("peerId={}&mesh=1", self.id);
-        let Ok(mut parsed) = url::Url::parse(url) else { return self.dial_over(&target, "it is not a URL") };
+        let Ok(mut parsed) = url::Url::parse(url) else {
+            return self.dial_over(&target, "it is not a URL", false);
+        };
         let query = parsed.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&{own}"));
         parsed.set_query(Some(&query.unwrap_or(own)));
         let conn = self.new_conn();
@@ -316,7 +318,7 @@ impl Hub {
         };
         self.event(Event::HubRejected { hub, reason: reason.clone() });
         self.close(conn, close::POLICY, &reason);
-        self.handshake_over(conn, &reason);
+        self.handshake_ended(conn, &reason, true);
     }
 
     /// The far end closed a WebSocket for a fault of ours. If this hub had
@@ -324,22 +326,28 @@ impl Hub {
     pub(super) fn turned_away(&mut self, conn: ConnId, reason: &str) {
         let handshake = self.joining.handshakes.get(&conn);
         let Some(target) = handshake.and_then(|handshake| handshake.target.as_ref()) else { return };
+        let reason = format!("it says: {reason}");
         self.counters.rejections.count(HubRejection::ByFarEnd);
-        self.event(Event::HubRejected { hub: target.url.clone(), reason: format!("it says: {reason}") });
+        self.event(Event::HubRejected { hub: target.url.clone(), reason: reason.clone() });
+        self.handshake_ended(conn, &reason, true);
     }
 
     /// A dial failed, or a WebSocket closed before it was a link.
     pub(super) fn handshake_over(&mut self, conn: ConnId, reason: &str) {
+        self.handshake_ended(conn, reason, false);
+    }
+
+    fn handshake_ended(&mut self, conn: ConnId, reason: &str, rejected: bool) {
         let Some(handshake) = self.joining.handshakes.remove(&conn) else { return };
         if let Some(target) = handshake.target {
-            self.dial_over(&target, reason);
+            self.dial_over(&target, reason, rejected);
         }
     }
 
-    fn dial_over(&mut self, target: &Target, reason: &str) {
+    fn dial_over(&mut self, target: &Target, reason: &str, rejected: bool) {
         self.counters.dials.count(DialOutcome::Failed);
         match target.purpose {
-            Purpose::Bootstrap => self.bootstrap_down(&target.url, reason),
+            Purpose::Bootstrap => self.bootstrap_down(&target.url, reason, rejected),
             // Their turns come again by the clock.
             Purpose::Vanished(_) | Purpose::Fallback(_) => {}
         }

@@ -17,6 +17,8 @@ use crate::wire::reply;
 
 /// Peers that one older hub may bring, at most; further ones are ignored.
 const MAX_PEERS: usize = 20_000;
+/// Older hubs that the reason of the state names.
+const MOST_NAMED: usize = 3;
 
 /// An older hub's connection.
 #[derive(Debug)]
@@ -30,7 +32,26 @@ pub(super) struct Legacy {
     peers: usize,
 }
 
+impl Legacy {
+    /// How a person knows it: the URL that was dialled, or the address it came from.
+    fn place(&self) -> String {
+        match self.hub {
+            None => self.name.clone(),
+            Some(_) => self.remote.to_canonical().to_string(),
+        }
+    }
+}
+
 impl Hub {
+    /// Those that are connected, in words.
+    pub(super) fn older_hubs(&self) -> Option<String> {
+        let places: Vec<String> = self.legacies.values().take(MOST_NAMED).map(Legacy::place).collect();
+        let more = self.legacies.len() - places.len();
+        let and = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let s = if self.legacies.len() == 1 { "" } else { "s" };
+        (!places.is_empty()).then(|| format!("older hub{s} over WebSocket: {}{and}", places.join(", ")))
+    }
+
     /// Whether an older hub may come from that address.
     pub(super) fn is_legacy_address(&self, remote: IpAddr) -> bool {
         self.settings.hub_enabled && self.settings.legacy_hubs.iter().any(|listed| listed.contains(remote))
@@ -74,6 +95,7 @@ impl Hub {
         }
         // It serves networks that only it knows: this hub has to know all peers now.
         self.presence_check();
+        self.mesh_changed_now();
     }
 
     /// Tells an older hub of a peer, unless it told us.
@@ -206,6 +228,7 @@ impl Hub {
         }
         self.bootstrap_lost(conn, reason);
         self.presence_check();
+        self.mesh_changed_now();
     }
 
     /// Pings older hubs, which have no heartbeat, and drops those that are silent.

@@ -29,7 +29,10 @@ impl Hub {
             state,
             reason,
             ready: state == MeshState::Ready,
-            migrated: readiness.migrated && state == MeshState::Ready,
+            // With nobody but older hubs there was nothing to migrate.
+            migrated: readiness.migrated
+                && state == MeshState::Ready
+                && (self.legacies.is_empty() || self.links.p2p() > 0),
             p2p_links: self.links.p2p(),
             ws_links: self.links.sockets() + self.legacies.len(),
             known_hubs: self.other_members() + self.legacies.len(),
@@ -41,6 +44,7 @@ impl Hub {
             // The edge reads it, and knows.
             config_age: None,
             refused: BTreeMap::new(),
+            rejected: self.rejected().filter(|_| !self.draining.is_on()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

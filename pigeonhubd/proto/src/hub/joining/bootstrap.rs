@@ -52,6 +52,8 @@ struct Bootstrap {
     up_at: Time,
     /// It was reached once, or is not waited for any more.
     answered: bool,
+    /// Why the hub that answers there and this one do not join, by the last dial.
+    rejected: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +76,14 @@ impl Bootstrap {
             failing_since: None,
             up_at: at,
             answered: false,
+            rejected: None,
         }
     }
 
     fn up(&mut self, conn: ConnId, hub: Option<Id>, now: Time) {
         (self.state, self.hub, self.up_at) = (State::Up(conn), hub, now);
         (self.failures, self.failing_since, self.answered) = (0, None, true);
+        self.rejected = None;
     }
 }
 
@@ -126,6 +130,13 @@ impl Bootstraps {
         self.list.iter().find(|bootstrap| bootstrap.hub == Some(own)).map(|bootstrap| &*bootstrap.url)
     }
 
+    /// The first that a hub answers at with which this one does not join, and why.
+    pub(in crate::hub) fn rejected(&self) -> Option<String> {
+        let why =
+            |bootstrap: &Bootstrap| Some(format!("{}: {}", bootstrap.url, bootstrap.rejected.as_ref()?));
+        self.list.iter().find_map(why)
+    }
+
     fn by_url(&mut self, url: &str) -> Option<&mut Bootstrap> {
         self.list.iter_mut().find(|bootstrap| bootstrap.url == url)
     }
@@ -144,7 +155,7 @@ impl Hub {
         let now = self.now.mono;
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
         bootstrap.up(conn, Some(hub), now);
-        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: hub });
+        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: Some(hub), hub: None });
     }
 
     /// The same, for an older hub, whose id nobody tells.
@@ -152,7 +163,8 @@ impl Hub {
         let now = self.now.mono;
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
         bootstrap.up(conn, None, now);
-        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: Id::default() });
+        let hub = Some("an older hub");
+        self.event(Event::BootstrapConnected { uri: url.to_owned(), hub_id: None, hub });
         self.mesh_changed_now();
     }
 
@@ -167,11 +179,12 @@ impl Hub {
         let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
         (bootstrap.state, bootstrap.hub) = (State::Waiting(now + pause), Some(own));
         (bootstrap.failing_since, bootstrap.answered) = (None, true);
+        bootstrap.rejected = None;
         self.mesh_changed_now();
     }
 
-    /// A dial of a bootstrap failed.
-    pub(super) fn bootstrap_down(&mut self, url: &str, reason: &str) {
+    /// A dial of a bootstrap failed; `rejected`: since a hub answered and the two do not join.
+    pub(super) fn bootstrap_down(&mut self, url: &str, reason: &str, rejected: bool) {
         let (interval, attempts) = (self.settings.reconnect_interval, self.settings.max_reconnect_attempts);
         let (own, now, quick) = (self.id, self.now.mono, self.quick_pause());
         let Some(bootstrap) = self.joining.bootstraps.by_url(url) else { return };
@@ -179,6 +192,7 @@ impl Hub {
         bootstrap.hub = bootstrap.hub.filter(|hub| *hub != own);
         let failing = now.since(bootstrap.failing_since.unwrap_or(now));
         bootstrap.failed = true;
+        bootstrap.rejected = rejected.then(|| reason.to_owned());
         bootstrap.answered |= failing >= FIRST_ROUND;
         // Each pause is as long as all that went before, until they are regular.
         let pause = if failing < interval && attempts > 0 {

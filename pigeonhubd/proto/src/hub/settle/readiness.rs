@@ -105,6 +105,7 @@ impl Hub {
 
     fn ready_reason(&self, count: &Count) -> String {
         let mut reason = match (count.p2p, count.known - count.missed) {
+            (_, 0) if !self.legacies.is_empty() => String::from("no other hub of the mesh is known"),
             (_, 0) => String::from("no other hub is known"),
             (p2p, known) => format!("{}, {}", number(p2p, "data channel"), number(known, "other hub")),
         };
@@ -116,7 +117,20 @@ impl Hub {
         {
             reason.push_str(&format!("; {url} leads to this hub itself"));
         }
+        if let Some(older) = self.older_hubs() {
+            reason.push_str(&format!("; {older}"));
+        }
+        if let Some(rejected) = self.rejected() {
+            reason.push_str(&format!("; not joined with {rejected}"));
+        }
         reason
+    }
+
+    /// While this hub is alone: the bootstrap that a hub answers at with which it does not join, and
+    /// why. Whoever started it meant it to.
+    pub(in crate::hub) fn rejected(&self) -> Option<String> {
+        let alone = self.other_members() == 0 && self.legacies.is_empty();
+        self.joining.bootstraps.rejected().filter(|_| alone)
     }
 
     fn became_ready(&mut self, count: &Count) {
