@@ -2,6 +2,7 @@
 
 mod handed;
 mod handshakes;
+mod holder;
 mod places;
 
 use std::io;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 pub use self::handed::{Listening, bind_or_take};
 pub use self::handshakes::Handshake;
 use self::handshakes::Handshakes;
+pub use self::holder::Holder;
 use self::places::{Place, Places};
 
 use crate::http::{self, Site};
@@ -38,14 +40,12 @@ const BACKLOG: u32 = 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
     /// Someone else has the port.
-    #[error(
-        "port {port} is taken: another process listens on {address}. Stop it, or choose another port with --port"
-    )]
+    #[error("port {port} is taken: {holder}. {}, or choose another port with --port", .holder.cure())]
     Taken {
         /// The port.
         port: u16,
-        /// The address.
-        address: IpAddr,
+        /// What has it.
+        holder: Holder,
     },
     /// A socket unit is for another port.
     #[error(
@@ -113,7 +113,7 @@ fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
         socket.listen(BACKLOG)
     };
     listen().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::AddrInUse => ListenError::Taken { port, address: ip },
+        io::ErrorKind::AddrInUse => ListenError::Taken { port, holder: Holder::of(address) },
         io::ErrorKind::PermissionDenied => ListenError::NotAllowed { port },
         _ => ListenError::Other { address, error },
     })

@@ -36,7 +36,7 @@ pub fn bind(config: &Config) -> Result<Vec<TcpListener>, MonitorError> {
             tracing::info!("metrics at http://{address}/metrics");
             return Ok(listeners);
         }
-        Err(ListenError::Taken { .. }) => String::from("another process listens there"),
+        Err(ListenError::Taken { holder, .. }) => holder.to_string(),
         Err(ListenError::NotAllowed { .. }) => String::from("that port is not allowed to this user"),
         Err(ListenError::Other { error, .. }) => error.to_string(),
         Err(error) => error.to_string(),

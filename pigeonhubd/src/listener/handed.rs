@@ -121,10 +121,20 @@ mod tests {
     const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
+    /// At a port that is free at every address: of one that is free at this one alone connections
+    /// that others made from elsewhere, or that are just over, keep whoever wants to listen there.
     fn listening(address: IpAddr) -> (StdListener, u16) {
-        let listener = StdListener::bind((address, 0)).expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        (listener, port)
+        loop {
+            let everywhere = StdListener::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a free port");
+            let port = everywhere.local_addr().expect("bound").port();
+            drop(everywhere);
+            match StdListener::bind((address, port)) {
+                Ok(listener) => return (listener, port),
+                // Somebody was quicker.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+                Err(error) => panic!("{address} is ours: {error}"),
+            }
+        }
     }
 
     #[tokio::test]

@@ -22,6 +22,18 @@ async fn a_taken_port_is_named() {
     bind(&[V4], port).unwrap();
 }
 
+/// The kernel gives ports to connections as well.
+#[tokio::test]
+async fn a_port_that_a_connection_has_is_called_that() {
+    let far = std::net::TcpListener::bind((V4, 0)).unwrap();
+    let connection = std::net::TcpStream::connect(far.local_addr().unwrap()).unwrap();
+    let port = connection.local_addr().unwrap().port();
+    let message = bind(&[V4], port).unwrap_err().to_string();
+    let expected =
+        format!("port {port} is taken: a connection from here to {} has it", far.local_addr().unwrap());
+    assert!(message.starts_with(&expected) && message.contains("--port"), "{message}");
+}
+
 #[tokio::test]
 async fn both_families_share_a_port() {
     let has_v6 = std::net::TcpListener::bind((V6, 0)).is_ok();

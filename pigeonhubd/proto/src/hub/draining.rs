@@ -12,7 +12,8 @@ use crate::io::ConnId;
 use crate::time::Time;
 use crate::wire::mesh::Bye;
 
-const REASON: &str = "This hub is shutting down";
+/// True of one that is only drained and of one that stops.
+pub(super) const REASON: &str = "This hub is leaving the mesh; connect again";
 
 /// How far leaving is.
 #[derive(Debug, Default)]
@@ -73,7 +74,7 @@ impl Hub {
         let share = open.len().div_ceil(ticks as usize);
         for conn in open.iter().take(share) {
             self.close(*conn, close::GOING_AWAY, REASON);
-            self.session_over(*conn, SessionEnd::Draining, "this hub is shutting down");
+            self.session_over(*conn, SessionEnd::Draining, "this hub is leaving");
         }
         if self.sessions.is_empty() {
             self.draining.left = true;
@@ -96,7 +97,7 @@ impl Hub {
         let legacies: Vec<ConnId> = self.legacies.keys().copied().collect();
         for conn in legacies {
             self.close(conn, close::GOING_AWAY, REASON);
-            self.legacy_over(conn, LinkEnd::Draining, "this hub is shutting down");
+            self.legacy_over(conn, LinkEnd::Draining, "this hub is leaving");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::{SessionEnd, TurnedAway};
-use super::{Hub, close};
+use super::{Hub, close, draining};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::{ConnId, Output, Request};
@@ -94,7 +94,7 @@ impl Hub {
         };
         if self.draining.is_on() {
             self.counters.turned_away.count(TurnedAway::Draining);
-            return self.close(conn, close::GOING_AWAY, "This hub is shutting down");
+            return self.close(conn, close::GOING_AWAY, draining::REASON);
         }
         if self.connections() >= self.settings.max_connections {
             self.counters.turned_away.count(TurnedAway::Full);
@@ -244,7 +244,7 @@ impl Hub {
     pub(super) fn refuse_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.sessions.waiting).into_values() {
             self.counters.turned_away.count(TurnedAway::Draining);
-            self.close(waiting.conn, close::GOING_AWAY, "This hub is shutting down");
+            self.close(waiting.conn, close::GOING_AWAY, draining::REASON);
         }
     }
 
