@@ -86,7 +86,9 @@ impl Connections {
 
     /// A connection is over.
     pub fn closed(&mut self, conn: ConnId) {
-        self.open.remove(&conn);
+        if let Some(Connection::WebSocket(outbox, _)) = self.open.remove(&conn) {
+            self.counters().unsent.add(outbox.discard().into());
+        }
     }
 
     /// Does what the hub wants done with a connection. Nothing here waits.
@@ -181,6 +183,7 @@ impl Connections {
                 // Text must not be lost in silence, so a far end that does not read it has to go.
                 if let Err(full) = outbox.push(Item::Text(text)) {
                     self.counters().overflows.one();
+                    self.counters().unsent.one();
                     outbox.abort(1008, format!("too slow: {full}"));
                 }
             }

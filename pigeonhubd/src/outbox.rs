@@ -87,6 +87,8 @@ struct State {
     /// Behind those.
     filling: Chunk,
     messages: usize,
+    /// Of those, and of those that an abort threw away.
+    texts: u32,
     bytes: usize,
     /// Of what waits everywhere.
     part: Part,
@@ -100,6 +102,7 @@ struct State {
 struct Chunk {
     frames: Vec<u8>,
     messages: usize,
+    texts: u32,
     bytes: usize,
 }
 
@@ -133,7 +136,10 @@ impl Outbox {
     fn put(&self, opcode: OpCode, payload: &[&[u8]], share: usize) -> Result<(), Full> {
         let len = payload.iter().map(|piece| piece.len()).sum();
         let mut state = self.lock();
-        if state.close.is_some() {
+        let text = opcode == OpCode::Data(Data::Text);
+        if let Some(close) = &state.close {
+            // Whoever sent it does not know yet.
+            state.texts += u32::from(text && close.broken.is_some());
             return Ok(());
         }
         let bytes = state.bytes.saturating_add(len);
@@ -145,6 +151,7 @@ impl Outbox {
         state.bytes = bytes;
         state.part.set(bytes);
         state.messages += 1;
+        state.texts += u32::from(text);
         state.filling.add(opcode, payload, len, self.masked);
         if state.filling.frames.len() >= CHUNK {
             let chunk = std::mem::take(&mut state.filling);
@@ -174,11 +181,17 @@ impl Outbox {
     pub fn abort(&self, code: u16, reason: String) {
         let mut state = self.lock();
         let broken = Some(reason.clone());
-        (state.full, state.filling) = Default::default();
-        (state.messages, state.bytes) = (0, 0);
-        state.part.set(0);
+        state.clear();
         state.close = Some(Box::new(Close { code, reason, broken }));
         Self::wake(state);
+    }
+
+    /// The connection is over: throws away what waits. How many texts that were, and those that an
+    /// abort threw away or that came after it.
+    pub fn discard(&self) -> u32 {
+        let mut state = self.lock();
+        state.clear();
+        std::mem::take(&mut state.texts)
     }
 
     /// Whether the connection is to be given up, no matter what waits.
@@ -208,6 +221,7 @@ impl Outbox {
         if state.messages > 0 {
             let chunk = state.full.pop_front().unwrap_or_else(|| std::mem::take(&mut state.filling));
             state.messages = state.messages.saturating_sub(chunk.messages);
+            state.texts = state.texts.saturating_sub(chunk.texts);
             let bytes = state.bytes.saturating_sub(chunk.bytes);
             state.bytes = bytes;
             state.part.set(bytes);
@@ -238,6 +252,12 @@ impl Outbox {
 }
 
 impl State {
+    fn clear(&mut self) {
+        (self.full, self.filling) = Default::default();
+        (self.messages, self.bytes) = (0, 0);
+        self.part.set(0);
+    }
+
     fn wait<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         match &self.waker {
             Some(waker) if waker.will_wake(cx.waker()) => {}
@@ -250,6 +270,7 @@ impl State {
 impl Chunk {
     fn add(&mut self, opcode: OpCode, payload: &[&[u8]], len: usize, masked: bool) {
         self.messages += 1;
+        self.texts += u32::from(opcode == OpCode::Data(Data::Text));
         self.bytes += len;
         if self.frames.capacity() == 0 {
             self.frames = buffers::writing();
@@ -355,9 +376,24 @@ mod tests {
     fn an_abort_overtakes_what_waits() {
         let outbox = Outbox::new();
         assert_eq!(outbox.push(Item::Ping), Ok(()));
+        assert_eq!(outbox.push(Item::Text(String::from("lost"))), Ok(()));
         outbox.abort(1008, String::from("too slow"));
+        assert_eq!(outbox.push(Item::Text(String::from("lost as well"))), Ok(()));
         let expected =
             Close { code: 1008, reason: String::from("too slow"), broken: Some("too slow".into()) };
         assert_eq!(next(&outbox), Some(Next::Close(expected)));
+        assert_eq!(outbox.discard(), 2);
+    }
+
+    #[test]
+    fn what_was_taken_out_is_not_counted_as_unsent() {
+        let outbox = Outbox::new();
+        let large = || Item::Text("x".repeat(CHUNK));
+        for item in [large(), Item::Ping, large(), large()] {
+            assert_eq!(outbox.push(item), Ok(()));
+        }
+        assert!(matches!(next(&outbox), Some(Next::Send(_))));
+        assert_eq!((outbox.discard(), outbox.discard()), (2, 0));
+        assert_eq!(next(&outbox), None);
     }
 }

@@ -130,6 +130,8 @@ pub struct EdgeCounters {
     pub frames_dropped: Count,
     /// Connections given up because their far end did not read.
     pub overflows: Count,
+    /// Text messages that still waited for a connection when it was over.
+    pub unsent: Count,
     /// HTTP requests answered, WebSocket upgrades included.
     pub requests: Count,
     /// TCP connections turned away because there were too many.

@@ -62,6 +62,11 @@ impl Snapshot {
             "WebSockets given up because their far end did not read what was sent.",
             self.edge.overflows.get(),
         )?;
+        page.counter(
+            "pigeonhubd_messages_unsent",
+            "Text messages that still waited for a WebSocket when it was over. Signals among them count as passed on.",
+            self.edge.unsent.get(),
+        )?;
         page.gauges(
             "pigeonhubd_peers",
             "Announced peers, of this hub and of others in this hub's networks.",
