@@ -79,8 +79,8 @@ impl Siege {
     }
 
     /// The attack, which is told how many came before it; `bound` is what the hub's memory may grow
-    /// by at most, in MiB.
-    fn attacked(&mut self, what: &str, bound: u64, mut attack: impl FnMut(&Hub, usize)) {
+    /// by at most, in MiB. How many there were.
+    fn attacked(&mut self, what: &str, bound: u64, mut attack: impl FnMut(&Hub, usize)) -> usize {
         let watch = Watch::begin(&self.hub, self.tls.as_ref());
         let bare = Bare::begin();
         let (begin, mut turns) = (Instant::now(), 0);
@@ -103,9 +103,10 @@ impl Siege {
         assert!(grown <= bound * MIB, "{what}: memory grew by {} MiB, over {bound}", grown / MIB);
         // Strangers are still let in, and served.
         drop(Watch::begin(&self.hub, self.tls.as_ref()).end());
+        turns
     }
 
-    /// Of so many slow handshakes no more are left than may be.
+    /// Of so many slow handshakes, of all turns together, no more are left than may be.
     fn room_was_made(&self, of: usize) {
         until_ok("the oldest have made room", || {
             let cut = self.refused("crowded-out") + self.refused("slow");
@@ -163,24 +164,28 @@ fn in_parallel(count: usize, attack: impl Fn(usize) + Sync) {
 fn five_thousand_half_open_handshakes() {
     const COUNT: usize = 5000;
     let mut siege = Siege::new();
-    let mut sockets = Vec::new();
-    siege.attacked("5,000 half-open handshakes", 64, |hub, turn| {
-        sockets = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+    // Of the last turn and the one before: who hangs up is not cut off, so nobody does before that.
+    let (mut before, mut sockets) = (Vec::new(), Vec::new());
+    let turns = siege.attacked("5,000 half-open handshakes", 64, |hub, turn| {
+        let fresh: Vec<TcpStream> = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+        before = std::mem::replace(&mut sockets, fresh);
         // From elsewhere nobody has to wait for them.
         for number in 0..50 {
             Raw::join(hub, &peer(turn * 50 + number), "during").settle();
         }
     });
-    siege.room_was_made(COUNT);
-    drop(sockets);
+    siege.room_was_made(turns * COUNT);
+    drop((before, sockets));
 }
 
 #[test]
 fn headers_of_one_byte_a_second() {
     const COUNT: usize = 1500;
     let mut siege = Siege::new();
-    siege.attacked("1,500 headers of one byte a second", 64, |hub, _| {
-        let mut sockets: Vec<TcpStream> = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+    let (mut before, mut sockets) = (Vec::new(), Vec::new());
+    let turns = siege.attacked("1,500 headers of one byte a second", 64, |hub, _| {
+        let fresh: Vec<TcpStream> = (0..COUNT).map(|_| from(PROXY, hub)).collect();
+        before = std::mem::replace(&mut sockets, fresh);
         for second in 0..6 {
             for socket in &mut sockets {
                 // Those that were cut off are reset.
@@ -190,7 +195,8 @@ fn headers_of_one_byte_a_second() {
             thread::sleep(Duration::from_secs(1));
         }
     });
-    siege.room_was_made(COUNT);
+    siege.room_was_made(turns * COUNT);
+    drop((before, sockets));
 }
 
 /// Each costs its queue, all of them together no more than all queues may hold, and then they are gone.
