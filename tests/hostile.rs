@@ -17,7 +17,7 @@ use pigeonhub_proto::mesh::identity::MeshKey;
 use rustls::ClientConfig;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes, WebSocket};
 
 use crate::harness::{Bare, Closed, Ground, Hub, Plan, Raw, Rogue, Watch, before_attackers, p99, until_ok};
 
@@ -246,13 +246,19 @@ fn clients_that_never_read() {
 #[test]
 fn frames_of_a_mebibyte_at_full_speed() {
     const FLOODERS: usize = 4;
-    const FRAMES: usize = 60;
+    const FRAMES: usize = 240;
     let mut siege = Siege::new();
-    siege.attacked("4 clients with 60 frames of 1 MiB each", 96, |hub, turn| {
+    let data = "x".repeat(MIB as usize - 4096);
+    let target = peer(99_999);
+    // Made once, so that they follow each other without a pause.
+    let offer = Utf8Bytes::from(
+        json!({"type": "offer", "networkName": "flood", "targetPeerId": target, "data": data}).to_string(),
+    );
+    siege.attacked("4 clients with 240 frames of 1 MiB each", 64, |hub, turn| {
         in_parallel(FLOODERS, |number| {
             let mut raw = Raw::join(hub, &peer(turn * FLOODERS + number), "flood");
             for _ in 0..FRAMES {
-                raw.offer(&peer(99_999), "flood", &json!("x".repeat(MIB as usize - 4096)));
+                raw.send(Message::Text(offer.clone()));
             }
             raw.settle();
         });

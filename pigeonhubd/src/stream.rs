@@ -40,7 +40,7 @@ const MOST_WAITING: usize = 64 * 1024;
 
 /// Bytes read without a pause before others get their turn: a far end that sends on and on would
 /// else keep its thread for milliseconds, and those behind it waiting.
-pub const TURN: usize = 64 * 1024;
+pub const TURN: usize = 16 * 1024;
 
 /// A stream with buffers that it has only while there is something in them.
 ///
