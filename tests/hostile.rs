@@ -240,6 +240,9 @@ fn clients_that_never_read() {
         }
         drop(readers);
     });
+    let unsent = siege.hub.figure("pigeonhubd_messages_unsent_total");
+    assert!(unsent > 0, "what they were not sent is counted");
+    println!("hostile: {unsent} messages were not sent any more");
     println!("hostile: {sent} signals of 128 KiB until the last of them was given up");
 }
 

@@ -63,9 +63,15 @@ fn a_mesh_is_given_a_new_key_hub_by_hub() {
         told if told.contains("alone, and not by choice") && told.contains("the mesh keys differ") => Ok(()),
         told => Err(told),
     });
-    // It is ready by itself; whoever waits for a mesh is told that it is in none.
+    stranger.wait("is ready by itself", |status| status.ready);
+    // Whoever waits for a mesh is told that it is in none.
     let (code, _, told) = steer(&stranger, &["wait", "--ready", "--timeout", "0s"]);
     assert!(code == 5 && told.contains("alone") && told.contains("the mesh keys differ"), "{code} {told}");
+    let (code, found, _) = steer(&stranger, &["doctor"]);
+    assert!(
+        code == 1 && found.contains("the mesh keys differ") && found.contains("mesh.key_file"),
+        "{found}"
+    );
     assert_eq!(first.status().known_hubs, 2);
     assert!(client.closed_by_now().is_none(), "the client stays");
 }

@@ -110,6 +110,11 @@ fn running(socket: PathBuf) -> Result<(Running, Finding), Failure> {
     let state = crate::show::state_text(status.state);
     let found = format!("runs on port {}, {state}: {}", status.port, status.reason);
     let finding = match status.state {
+        MeshState::Ready if status.rejected.is_some() => Finding::failed(
+            "hub",
+            found,
+            "give both the same mesh.key_file and mesh.namespace; an older hub has to be in mesh.legacy_hubs",
+        ),
         MeshState::Ready => Finding::ok("hub", found),
         MeshState::Draining => {
             Finding::warning("hub", found, "unless it is about to stop: pigeonctl undrain has it join again")

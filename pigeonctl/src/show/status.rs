@@ -36,6 +36,9 @@ pub(crate) fn state_paint(state: MeshState) -> Paint {
 /// ready, but whoever gave it bootstraps wants to know why none took it in.
 fn hint(status: &Status, events: &[EventInfo]) -> Option<String> {
     let doctor = "pigeonctl doctor looks for the cause";
+    if let Some(rejected) = &status.rejected {
+        return Some(format!("alone, and not by choice: {rejected}; {doctor}"));
+    }
     match status.state {
         MeshState::Draining => None,
         MeshState::Ready if status.known_hubs > 0 => None,

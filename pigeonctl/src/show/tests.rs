@@ -81,6 +81,10 @@ fn a_hub_that_is_alone_against_its_will_says_why() {
     );
     events.insert(0, an_event(2, 100, "hubRejected", &rejected));
     assert!(hint(0, &events).expect("a hint").contains("ws://b: the mesh keys differ"));
+    let told =
+        Status { rejected: Some(String::from("ws://c: no")), known_hubs: 0, ..a_status(MeshState::Ready) };
+    let text = shown(|out| status(out, &PLAIN, &told, &events, 0));
+    assert!(text.contains("alone, and not by choice: ws://c: no;"), "the hub knows best: {text}");
     events[0].at -= 3_600_000;
     assert!(hint(0, &events).expect("a hint").contains("refused"), "that was long ago");
 }
