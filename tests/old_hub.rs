@@ -1,5 +1,7 @@
 //! The published JavaScript hub beside ours, in both directions.
 
+use std::time::Duration;
+
 use crate::harness::{Clients, Ground, Hub, JsHub, Need, Plan, all_hear_all, skipped, tcp_between};
 
 const NETWORK: &str = "old-and-new";
@@ -28,7 +30,8 @@ fn ours_bootstraps_to_the_old_hub() {
     }
     let ground = Ground::new();
     let old = JsHub::start(&ground, &[]);
-    let ours = lenient(Plan::through([old.url().as_str()])).start(&ground);
+    let plan = Plan::through([old.url().as_str()]).migrating_after(Duration::ZERO);
+    let ours = lenient(plan).start(&ground);
     ours.wait("is linked to the old hub", |status| status.known_hubs == 1 && status.ws_links == 1);
     let reason = ours.wait("says what it is linked to", |status| status.reason.contains("older hub")).reason;
     assert!(reason.contains(old.url().trim_end_matches('/')), "{reason}");
