@@ -2,7 +2,8 @@
 //!
 //! A peer may be claimed by more than one hub for a moment, as when it moves.
 //! The best claim counts: one from the peer's own hub before one through an
-//! older hub, then the later stamp, then the smaller hub id.
+//! older hub, then the later stamp, then the smaller hub id. All hubs come to
+//! the same from the same claims, also those that make them.
 
 mod closest;
 mod held;
@@ -10,6 +11,7 @@ mod held;
 pub use closest::closest;
 pub use held::{CLAIM_SHARE, CLIENT_SHARE, Held, MOST};
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -54,9 +56,16 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn beats(&self, other: &Self) -> bool {
-        (!self.legacy, self.stamp, std::cmp::Reverse(self.home))
-            > (!other.legacy, other.stamp, std::cmp::Reverse(other.home))
+    /// Whether this one counts rather than the other, as the hub `me` sees them.
+    fn beats(&self, other: &Self, me: Id) -> bool {
+        let rank = |claim: &Self| {
+            let hub = match claim.home {
+                Home::Hub(hub) => hub,
+                Home::Session(_) | Home::Legacy(_) => me,
+            };
+            (!claim.legacy, claim.stamp, Reverse(hub), Reverse(claim.home))
+        };
+        rank(self) > rank(other)
     }
 }
 
@@ -157,6 +166,8 @@ pub enum Unclaimed {
 /// Who is where.
 #[derive(Debug, Default)]
 pub struct Directory {
+    /// The hub whose directory it is.
+    me: Id,
     entries: Slab<Entry>,
     networks: BTreeMap<Arc<str>, Network>,
     /// Networks that there were so far.
@@ -168,6 +179,11 @@ pub struct Directory {
 }
 
 impl Directory {
+    /// The directory of the hub `me`; nobody is known yet.
+    pub fn new(me: Id) -> Self {
+        Self { me, ..Self::default() }
+    }
+
     /// The network of that name, if it has a peer.
     pub fn network(&self, name: &str) -> Option<&Network> {
         self.networks.get(name)
@@ -261,7 +277,8 @@ impl Directory {
         let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Claimed::Ignored(key) };
         let (before, held) = (entry.claim().clone(), Held::of(&entry.claims));
         entry.claims.retain(|other| other.home != claim.home);
-        let at = entry.claims.iter().position(|other| claim.beats(other)).unwrap_or(entry.claims.len());
+        let at =
+            entry.claims.iter().position(|other| claim.beats(other, self.me)).unwrap_or(entry.claims.len());
         entry.claims.insert(at, claim);
         entry.claims.truncate(MAX_CLAIMS);
         self.held.replace(held, Held::of(&entry.claims));

@@ -30,6 +30,24 @@ fn the_later_announcement_wins_whichever_comes_first() {
     }
 }
 
+/// Each of the two hubs sees its own claim as a session and the other's as a hub's.
+#[test]
+fn of_two_announcements_of_one_moment_that_at_the_smaller_hub_id_counts_at_both() {
+    let (small, large) = (Id([3; 20]), Id([9; 20]));
+    for (me, other) in [(small, large), (large, small)] {
+        for own_first in [true, false] {
+            let mut directory = Directory::new(me);
+            let (here, there) = (claim(HERE, 7), claim(Home::Hub(other), 7));
+            let order = if own_first { [here, there] } else { [there, here] };
+            for claim in order {
+                directory.claim("n", peer(1), claim);
+            }
+            let home = directory.find("n", &peer(1).id).expect("the peer").home();
+            assert_eq!(home, if me == small { HERE } else { Home::Hub(small) });
+        }
+    }
+}
+
 #[test]
 fn a_direct_claim_beats_one_through_an_older_hub() {
     let mut directory = Directory::default();

@@ -115,7 +115,7 @@ impl Hub {
             session.networks.reserve_exact(1);
             session.networks.push(Arc::clone(&network));
         }
-        let claim = self.own_claim(&network, peer.id, Home::Session(conn), data.shown.into());
+        let claim = self.own_claim(&network, peer, Home::Session(conn), data.shown.into());
         self.claim_own(&network, peer, claim);
         self.counters.announces += 1;
         self.event(Event::PeerAnnounced { peer_id: peer.id, network: network.to_string() });
@@ -144,15 +144,40 @@ impl Hub {
     }
 
     /// This hub's claim of a peer: a new one, unless the same connection had one.
-    pub(super) fn own_claim(&self, network: &str, peer: Id, home: Home, shown: Arc<str>) -> Claim {
-        let legacy = matches!(home, Home::Legacy(_));
-        if let Some(claim) = self.directory.own_claim(network, &peer).filter(|claim| claim.home == home) {
+    pub(super) fn own_claim(&mut self, network: &str, peer: Spelled, home: Home, shown: Arc<str>) -> Claim {
+        if let Some(claim) = self.directory.own_claim(network, &peer.id).filter(|claim| claim.home == home) {
             return Claim { shown, ..claim.clone() };
         }
-        let latest = self.directory.latest_stamp(network, &peer);
-        let stamp = if legacy { self.now.unix_ms } else { self.now.unix_ms.max(latest.saturating_add(1)) };
+        let (stamp, legacy) = match home {
+            Home::Session(conn) => (self.stamp_session(conn, network, peer), false),
+            Home::Legacy(_) | Home::Hub(_) => (self.now.unix_ms, true),
+        };
         let Now { mono: since, unix_ms: announced_at } = self.now;
         Claim { home, stamp, legacy, subscription: 0, announced_at, since, shown }
+    }
+
+    /// The stamp of a session that announces itself in a network: later than any other's there.
+    ///
+    /// It is one for all its networks, and only grows. Of two hubs with a session of one peer, each
+    /// could else find the other's to be the later one, in another network, and both would close theirs.
+    fn stamp_session(&mut self, conn: ConnId, network: &str, peer: Spelled) -> u64 {
+        let latest = self.directory.latest_stamp(network, &peer.id);
+        let now = self.now.unix_ms;
+        let Some(session) = self.sessions.get_mut(conn) else { return now };
+        let others: Vec<Arc<str>> =
+            session.networks.iter().filter(|other| ***other != *network).cloned().collect();
+        if !others.is_empty() && session.stamp > latest {
+            return session.stamp;
+        }
+        let stamp = now.max(latest.max(session.stamp).saturating_add(1));
+        session.stamp = stamp;
+        for other in others {
+            let claim = self.directory.own_claim(&other, &peer.id);
+            if let Some(claim) = claim.filter(|claim| claim.home == Home::Session(conn)).cloned() {
+                self.claim_own(&other, peer, Claim { stamp, ..claim });
+            }
+        }
+        stamp
     }
 
     /// Enters an own claim, tells the mesh, and introduces the peer anew.

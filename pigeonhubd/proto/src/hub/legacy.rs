@@ -179,7 +179,7 @@ impl Hub {
         legacy.peers += usize::from(!known);
         let Ok(data) = AnnounceData::parse(peer, frame.data) else { return };
         let shown = self.kept_data(&frame.network, peer, home, &data.shown);
-        let claim = self.own_claim(&frame.network, peer.id, home, shown);
+        let claim = self.own_claim(&frame.network, peer, home, shown);
         self.claim_own(&frame.network, peer, claim);
         // An older hub that was dialled keeps no list: its newcomer is told of ours again.
         self.show_to_legacy(conn, &frame.network, peer.id);

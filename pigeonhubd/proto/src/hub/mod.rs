@@ -127,7 +127,7 @@ impl Hub {
             next_sweep: now.mono + settings.cleanup_interval,
             draining: draining::Draining::default(),
             sessions: sessions::Sessions::default(),
-            directory: Directory::default(),
+            directory: Directory::new(id),
             legacies: BTreeMap::new(),
             joining: joining::Joining::new(&settings),
             links: links::Links::default(),

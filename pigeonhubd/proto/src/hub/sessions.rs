@@ -27,6 +27,8 @@ pub(super) struct Session {
     /// When the ping that it has not answered yet was sent.
     pinged_at: Option<Time>,
     pub(super) networks: Vec<Arc<str>>,
+    /// Orders it among the sessions of this peer at all hubs; 0 before it announces itself.
+    pub(super) stamp: u64,
 }
 
 /// A connection that waits for an older one of the same peer to fail its probe.
@@ -122,8 +124,8 @@ impl Hub {
     }
 
     fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
-        let session =
-            Session { peer, remote, heard_at: self.now.mono, pinged_at: None, networks: Vec::new() };
+        let heard_at = self.now.mono;
+        let session = Session { peer, remote, heard_at, pinged_at: None, networks: Vec::new(), stamp: 0 };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);

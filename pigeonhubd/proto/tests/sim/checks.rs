@@ -107,7 +107,7 @@ impl World {
         for entry in hub.peers(None) {
             let client = self.clients.iter().find(|client| client.name == entry.peer_id);
             let client = client.ok_or_else(|| format!("knows a peer that does not exist: {entry:?}"))?;
-            if client.network != entry.network {
+            if client.network != entry.network && !client.also.contains(&entry.network) {
                 return Err(format!("knows a peer in a network that is not its own: {entry:?}"));
             }
             let home = self.hosts.iter().position(|host| host.id == entry.hub_id);

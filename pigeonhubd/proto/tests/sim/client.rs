@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) name: String,
     pub(crate) id: Id,
     pub(crate) network: String,
+    /// Further networks in which a test announces it.
+    pub(crate) also: BTreeSet<String>,
     /// The hub it tries first.
     home: usize,
     /// The connection that it holds for its own.
@@ -50,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) connected: bool,
     pub(crate) announced: Option<Micros>,
     pub(crate) ended: Option<Micros>,
+    /// How its hub ended it.
+    pub(crate) closed: Option<ClosedBy>,
     last_heard: Micros,
     pinged: Option<Micros>,
     /// The latest signal from each sender's session.
@@ -92,6 +96,7 @@ impl World {
             name,
             id,
             network,
+            also: BTreeSet::new(),
             home,
             session: None,
             view: BTreeSet::new(),
@@ -195,6 +200,7 @@ impl World {
             connected: false,
             announced: None,
             ended: None,
+            closed: None,
             last_heard: self.now,
             pinged: None,
             latest: BTreeMap::new(),
@@ -228,8 +234,13 @@ impl World {
     }
 
     pub(crate) fn announce(&mut self, session: usize) {
+        let network = self.clients[self.sessions[session].client].network.clone();
+        self.announce_in(session, &network);
+    }
+
+    pub(crate) fn announce_in(&mut self, session: usize, network: &str) {
         let client = self.sessions[session].client;
-        let Client { name, network, .. } = &self.clients[client];
+        let name = &self.clients[client].name;
         let text = json!({
             "type": "announce",
             "networkName": network,
@@ -310,6 +321,7 @@ impl World {
     pub(crate) fn client_lost(&mut self, session: usize, reason: &ClosedBy) {
         let client = self.sessions[session].client;
         let mine = self.clients[client].session == Some(session);
+        self.sessions[session].closed = Some(reason.clone());
         if !mine {
             self.sessions[session].ended.get_or_insert(self.now);
             return;

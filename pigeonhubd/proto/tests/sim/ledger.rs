@@ -150,13 +150,17 @@ impl World {
 
     fn client_understands(&mut self, session: usize, text: &str) -> Result<(), String> {
         let client = self.sessions[session].client;
-        let Client { ref name, ref network, session: current, .. } = self.clients[client];
+        let Client { ref name, ref network, ref also, session: current, .. } = self.clients[client];
         // Of a connection that it left open it only reads the signals.
         let current = current == Some(session);
         let message: Value = serde_json::from_str(text).map_err(|err| format!("is sent no JSON ({err})"))?;
         let field = |key: &str| message.get(key).and_then(Value::as_str);
         let kind = field("type").ok_or("is sent a message without a type")?;
-        if field("networkName").is_none_or(|n| n != network) && !matches!(kind, "connected" | "pong") {
+        let elsewhere = field("networkName").is_none_or(|n| n != network);
+        if elsewhere && field("networkName").is_some_and(|n| also.contains(n)) {
+            return Ok(());
+        }
+        if elsewhere && !matches!(kind, "connected" | "pong") {
             return Err("is sent a message of another network".to_owned());
         }
         if field("targetPeerId").is_some_and(|to| to != name) && kind != "error" {

@@ -18,6 +18,7 @@ mod graph;
 mod host;
 mod identity;
 mod ledger;
+mod moves;
 mod network;
 mod params;
 mod plan;
