@@ -226,7 +226,7 @@ impl Hub {
         if let Some(hub_id) = legacy.hub {
             self.event(Event::HubUnregistered { hub_id, reason: reason.to_owned() });
         }
-        self.bootstrap_lost(conn, reason);
+        self.bootstrap_lost(conn, true, reason);
         self.presence_check();
         self.mesh_changed_now();
     }

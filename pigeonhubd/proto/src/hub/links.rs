@@ -247,6 +247,7 @@ impl Hub {
     pub(super) fn link_over(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {
         let Some(link) = self.links.open.remove(&conn) else { return };
         self.counters.links_closed.count(link.bye.map_or(end, LinkEnd::from));
+        let broke = link.bye.is_none() && end == LinkEnd::Lost;
         let reason = if let Some(bye) = link.bye { bye.text() } else { reason };
         if link.bye == Some(Bye::Migrated) {
             self.migrated_by_far_end();
@@ -254,7 +255,7 @@ impl Hub {
         if link.is_p2p() {
             self.event(Event::HubP2pDisconnected { hub_id: link.hub, reason: reason.to_owned() });
         }
-        self.bootstrap_lost(conn, reason);
+        self.bootstrap_lost(conn, broke, reason);
         self.links_changed();
     }
 

@@ -55,6 +55,32 @@ fn a_hub_that_is_back_at_once_is_whole_at_once() {
     }
 }
 
+/// The others' WebSockets to it break at once, also those that were open for a
+/// moment only; what data channels there are seem to lead to it for seconds more.
+#[test]
+fn a_bootstrap_that_is_back_before_migration_is_dialled_at_once() {
+    for (seed, after) in [(0, SEC), (1, SEC), (2, 7 * SEC), (3, 7 * SEC)] {
+        let mut params = Params::plain(3 + seed as usize);
+        params.clients = 0;
+        let mut world = scenario::build(seed, params);
+        world.start(0);
+        world.run_for(100 * MS);
+        for hub in 1..world.hosts.len() {
+            world.start(hub);
+        }
+        world.run_for(after);
+        world.trace = super::number("SIM_TRACE").unwrap_or(0) as u8;
+        world.kill(0, false);
+        world.run_for(100 * MS);
+        world.start(0);
+        world.run_for(1_600 * MS);
+        let status = world.hosts[0].hub().map(|hub| hub.status(world.hosts[0].clock(world.now)));
+        let known = status.map(|status| status.known_hubs);
+        assert_eq!(known, Some(world.hosts.len() - 1), "seed {seed}\n{}", world.picture());
+        assert_eq!(world.failure, None, "seed {seed}");
+    }
+}
+
 /// The hub that it was is gone for good. The others look for it at its
 /// address, where they find one that they know.
 #[test]

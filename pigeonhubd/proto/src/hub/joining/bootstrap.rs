@@ -54,6 +54,11 @@ struct Bootstrap {
     answered: bool,
     /// Why the hub that answers there and this one do not join, by the last dial.
     rejected: Option<String>,
+    /// Its WebSocket broke: to be dialled even if its hub seems to be within
+    /// reach, for that may have been the run before.
+    broke: bool,
+    /// WebSockets in a row that were over within `reconnect_interval`.
+    short_lived: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,8 @@ impl Bootstrap {
             up_at: at,
             answered: false,
             rejected: None,
+            broke: false,
+            short_lived: 0,
         }
     }
 
@@ -84,6 +91,20 @@ impl Bootstrap {
         (self.state, self.hub, self.up_at) = (State::Up(conn), hub, now);
         (self.failures, self.failing_since, self.answered) = (0, None, true);
         self.rejected = None;
+        self.broke = false;
+    }
+
+    /// Its WebSocket is over. The pause before it is dialled again, which grows
+    /// while each is over soon; none after one that was there for a while.
+    fn over(&mut self, broke: bool, now: Time, interval: Duration) -> Option<Duration> {
+        self.broke = broke;
+        if now.since(self.up_at) >= interval {
+            self.short_lived = 0;
+            return None;
+        }
+        let pause = SOON.saturating_mul(2u32.saturating_pow(self.short_lived));
+        self.short_lived = self.short_lived.saturating_add(1);
+        Some(pause.min(interval))
     }
 }
 
@@ -168,7 +189,7 @@ impl Hub {
         self.mesh_changed_now();
     }
 
-    /// Behind a URL is this hub itself. Another hub may be there the next time,
+    /// Behind a URL is this hub itself, or one with its key. Another hub may be there the next time,
     /// as behind a balancer or a name of several: so it is dialled again while
     /// this hub is alone.
     pub(super) fn bootstrap_is_myself(&mut self, url: &str) {
@@ -178,7 +199,7 @@ impl Hub {
         bootstrap.failures = bootstrap.failures.saturating_add(1);
         let pause = if bootstrap.failures < attempts { interval } else { SLOW.max(interval) };
         (bootstrap.state, bootstrap.hub) = (State::Waiting(now + pause), Some(own));
-        (bootstrap.failing_since, bootstrap.answered) = (None, true);
+        (bootstrap.failing_since, bootstrap.answered, bootstrap.broke) = (None, true, false);
         bootstrap.rejected = None;
         self.mesh_changed_now();
     }
@@ -191,6 +212,8 @@ impl Hub {
         // Whoever is behind it now, it is not this hub.
         bootstrap.hub = bootstrap.hub.filter(|hub| *hub != own);
         let failing = now.since(bootstrap.failing_since.unwrap_or(now));
+        // By then it is known whether its hub is within reach.
+        bootstrap.broke &= failing < interval;
         bootstrap.failed = true;
         bootstrap.rejected = rejected.then(|| reason.to_owned());
         bootstrap.answered |= failing >= FIRST_ROUND;
@@ -206,16 +229,18 @@ impl Hub {
         self.mesh_changed_now();
     }
 
-    /// A link or an older hub's connection is over: perhaps it was a bootstrap's.
-    pub(in crate::hub) fn bootstrap_lost(&mut self, conn: ConnId, reason: &str) {
+    /// A link or an older hub's connection is over: perhaps it was a
+    /// bootstrap's. `broke`: neither end wanted that.
+    pub(in crate::hub) fn bootstrap_lost(&mut self, conn: ConnId, broke: bool, reason: &str) {
         let (now, quick, interval) = (self.now.mono, self.quick_pause(), self.settings.reconnect_interval);
+        let spread = self.rng.random_range(0.75..1.25);
         let Some(bootstrap) =
             self.joining.bootstraps.list.iter_mut().find(|bootstrap| bootstrap.state == State::Up(conn))
         else {
             return;
         };
         // One that takes connections and closes them at once is not hurried.
-        let pause = if now.since(bootstrap.up_at) < interval { interval } else { quick };
+        let pause = bootstrap.over(broke, now, interval).map_or(quick, |pause| pause.mul_f64(spread));
         bootstrap.state = State::Waiting(now + pause);
         let uri = bootstrap.url.clone();
         self.event(Event::BootstrapDisconnected { uri, reason: reason.to_owned() });
@@ -248,7 +273,7 @@ impl Hub {
             .list
             .iter()
             .filter(|bootstrap| matches!(bootstrap.state, State::Waiting(at) if at <= now))
-            .filter(|bootstrap| bootstrap.hub.is_none_or(|hub| self.needs_bootstrap(&hub)))
+            .filter(|bootstrap| bootstrap.broke || bootstrap.hub.is_none_or(|hub| self.needs_bootstrap(&hub)))
             .map(|bootstrap| bootstrap.url.clone())
             .collect();
         for url in due {
