@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use pigeonhub_proto::event::Event as HubEvent;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::{ConnId, Input, MAX_BINARY, Output};
@@ -256,6 +257,9 @@ impl World {
             Output::ChannelCandidate { conn, candidate } => self.channel_candidate(number, conn, &candidate),
             // Every message goes through the hub here.
             Output::Direct(_) | Output::NotDirect(_) => {}
+            Output::Event(HubEvent::HubMeshMigrated { migrated_count: 0, .. }) => {
+                self.fail(format!("hub {number} says that it migrated, and did nothing"));
+            }
             Output::Event(event) => trace!(self, 1, "hub {number}: {event:?}"),
             Output::Probed { number: probe, hops } => {
                 trace!(self, 1, "hub {number}: probe {probe}: {hops:?}")

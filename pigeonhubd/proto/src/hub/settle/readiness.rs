@@ -228,7 +228,8 @@ impl Hub {
         let sockets = self.links.iter().filter(|(_, link)| !link.is_p2p()).count();
         let migrated = sockets == 0 && now.since(since) >= delay;
         let readiness = &mut self.mesh.readiness;
-        if migrated && !readiness.migrated && readiness.p2p > 0 {
+        // With data channels alone from the start there was nothing to close.
+        if migrated && !readiness.migrated && readiness.p2p > 0 && readiness.closed > 0 {
             let migrated_count = std::mem::take(&mut readiness.closed);
             let p2p_connections = self.links.p2p();
             self.event(Event::HubMeshMigrated { migrated_count, p2p_connections });
