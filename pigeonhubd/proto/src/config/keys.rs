@@ -305,7 +305,8 @@ pub static KEYS: [Key; 41] = [
         count(2, 32),
         value("--max-peers", "N"),
         None,
-        "WebRTC links to other hubs at most."
+        "WebRTC links to other hubs at most. While hubs come or go there may be two more, each for 15 seconds at \
+         most. WebSockets between hubs, as from joining, count apart."
     ),
     key!(
         mesh.min_peers,
