@@ -26,8 +26,26 @@ pub(super) fn rights(ground: &Ground) -> Vec<Finding> {
     for (what, dir) in [("state folder", ground.state_dir()), ("runtime folder", ground.runtime_dir())] {
         findings.push(folder(what, &dir, uid));
     }
-    findings.push(secret("hub key", &ground.state_dir().join("hub.key"), uid, false));
+    let key = ground.state_dir().join("hub.key");
+    findings.push(secret("hub key", &key, uid, false));
+    let twin = ground.running.as_ref().and_then(|running| running.status.twin.as_deref());
+    findings.extend(twin.map(|at| twin_key(at, &key)));
     findings
+}
+
+/// Another hub uses the same one: it is at that address, if that is known.
+pub(super) fn twin_key(at: &str, key: &Path) -> Finding {
+    let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
+    let found = format!(
+        "{}: another hub{place} runs with the same key: they take each other's links away",
+        key.display()
+    );
+    let cure = format!(
+        "one state_dir is a copy of the other: there remove hub.key and restart the hub, which makes itself a new \
+         one; if it is this one: rm '{}'",
+        key.display()
+    );
+    Finding::failed("hub key", found, cure)
 }
 
 pub(super) fn folder(what: &'static str, dir: &Path, uid: Option<u32>) -> Finding {

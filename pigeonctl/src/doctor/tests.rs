@@ -217,3 +217,13 @@ fn a_certificate_that_is_soon_over_is_told() {
     fs::write(&file, "junk").expect("a file");
     assert!(keys::certificate(&file, first).is_none(), "what is wrong with it is told elsewhere");
 }
+
+#[test]
+fn a_copied_hub_key_is_told_with_its_place_and_its_cure() {
+    let key = std::path::Path::new("/var/lib/pigeonhubd/3001/hub.key");
+    let found = keys::twin_key("ws://192.0.2.7:3001", key);
+    assert_eq!(found.verdict, Verdict::Failed);
+    assert!(found.found.contains("another hub at ws://192.0.2.7:3001 runs with the same key"));
+    assert!(found.cure.is_some_and(|cure| cure.ends_with("rm '/var/lib/pigeonhubd/3001/hub.key'")));
+    assert!(keys::twin_key("", key).found.contains("another hub runs with the same key"));
+}

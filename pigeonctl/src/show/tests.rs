@@ -30,6 +30,7 @@ fn a_status(state: MeshState) -> Status {
         connections: 14,
         uptime: 93_784,
         config_age: Some(7_262),
+        twin: None,
         refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
         rejected: None,
         version: String::from("0.1.0"),

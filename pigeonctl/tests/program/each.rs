@@ -210,6 +210,7 @@ fn fields_that_earlier_versions_lack_are_no_trouble() {
         let mut answer = answer(&request);
         let later = [
             "config_age",
+            "twin",
             "refused",
             "bytes_sent",
             "bytes_received",

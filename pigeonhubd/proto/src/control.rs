@@ -61,6 +61,9 @@ pub struct Status {
     /// one do not join.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<String>,
+    /// Another hub runs with this hub's key: its URL or address, empty if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub twin: Option<String>,
     pub version: String,
 }
 

@@ -26,6 +26,7 @@ fn snapshot() -> Snapshot {
         connections: 8,
         uptime: 60,
         config_age: None,
+        twin: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("1.2.3"),

@@ -229,6 +229,7 @@ fn status() -> Status {
         connections: 7,
         uptime: 8,
         config_age: Some(9),
+        twin: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("0.0.0"),

@@ -268,9 +268,10 @@ impl Hub {
             if (version.epoch, version.version) <= (own.epoch, own.version) {
                 return Ok(());
             }
-            SignedRecord::verify(signed, &read()?.0, &self.settings.namespace, &*self.identity)
+            let (record, _) = read()?;
+            SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
                 .map_err(|error| error.to_string())?;
-            self.outlive(version);
+            self.outlive(version, record.urls);
             return Ok(());
         }
         if !self.gossip.records.is_news(&version) {
@@ -305,13 +306,19 @@ impl Hub {
     /// The mesh remembers a later record of this hub than it has made: its
     /// clock went back between two runs. It goes on above that one. If that
     /// does not end it, another hub runs with the same key.
-    fn outlive(&mut self, version: RecordVersion) {
+    fn outlive(&mut self, version: RecordVersion, urls: Vec<String>) {
         let now = self.now.mono;
+        let at = urls.into_iter().find(|url| !self.gossip.own.urls.contains(url));
         let (pause, reason) = match self.gossip.outlived {
-            Some((at, pause)) if now.since(at) < pause => return,
+            Some((since, pause)) if now.since(since) < pause => {
+                if self.twin_at().is_some() {
+                    self.note_twin(at);
+                }
+                return;
+            }
             Some((_, pause)) => {
-                let reason = "another hub runs with this hub's key: give each a state_dir of its own";
-                ((pause * 2).min(LONGEST_TWIN_PAUSE), reason.to_owned())
+                self.note_twin(at);
+                ((pause * 2).min(LONGEST_TWIN_PAUSE), self.twin_text().unwrap_or_default())
             }
             None => (TWIN_PAUSE, format!("the mesh knows a later run of this hub ({} ms)", version.epoch)),
         };

@@ -4,7 +4,7 @@ mod bootstrap;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::counters::{DialOutcome, HubRejection};
@@ -93,6 +93,12 @@ impl Joining {
     /// Whether a connection is in its handshake.
     pub(super) fn contains(&self, conn: ConnId) -> bool {
         self.handshakes.contains_key(&conn)
+    }
+
+    /// Whether it was this hub that asked for proof with that nonce.
+    fn has_asked(&self, nonce: &Nonce) -> bool {
+        let own = |step: &Step| matches!(step, Step::AwaitHello { nonce: own, .. } if own == nonce);
+        self.handshakes.values().any(|handshake| own(&handshake.step))
     }
 
     /// Of as many handshakes as may be, the one that has to go: no stranger
@@ -208,7 +214,7 @@ impl Hub {
         let Some(challenge) = data.mesh else { return self.met_old_hub(conn, remote) };
         check_opening(challenge.version, &challenge.namespace, &self.settings.namespace)?;
         let hub = hub_id(&challenge.key);
-        if hub == self.id {
+        if hub == self.id && self.joining.has_asked(&challenge.nonce) {
             return Err(HandshakeError::Myself);
         }
         if self.is_needless(conn, &hub) {
@@ -227,7 +233,20 @@ impl Hub {
         let (version, namespace, port) = (MESH_VERSION, self.settings.namespace.clone(), self.settings.port);
         let hello = Hello { version, namespace, key, nonce, dialled, port, macs, signature };
         self.send_text(conn, reply::handshake("mesh-hello", &hello, self.now));
+        if hub == self.id {
+            self.dialled_twin(conn);
+        }
         Ok(())
+    }
+
+    /// A dialled hub uses this hub's key. It has the proof of that now, and nothing more to say.
+    fn dialled_twin(&mut self, conn: ConnId) {
+        let handshake = self.joining.handshakes.remove(&conn);
+        self.close(conn, close::POLICY, "Another hub runs with the same hub key");
+        let Some(target) = handshake.and_then(|handshake| handshake.target) else { return };
+        self.counters.dials.count(DialOutcome::Failed);
+        self.met_twin(target.url.clone());
+        self.bootstrap_is_myself(&target.url);
     }
 
     /// Whether a hub was dialled for another's sake and is within reach
@@ -255,7 +274,9 @@ impl Hub {
         let ring = (&self.keyring, self.now.mono);
         let (hub, key) = transcript.check(Role::Initiator, ring, &*self.identity, proof)?;
         if hub == self.id {
-            return Err(HandshakeError::Myself);
+            // This hub does not greet itself: see `got_challenge`.
+            self.met_twin(SocketAddr::new(remote.to_canonical(), hello.port).to_string());
+            return Err(HandshakeError::Twin);
         }
         if hub != peer {
             return Err(HandshakeError::Id);
@@ -378,5 +399,5 @@ impl Hub {
 /// The URL of a hub that others see at `address`.
 fn own_url(address: IpAddr, settings: &Settings) -> String {
     let scheme = if settings.tls { "wss" } else { "ws" };
-    format!("{scheme}://{}", std::net::SocketAddr::new(address, settings.port))
+    format!("{scheme}://{}", SocketAddr::new(address, settings.port))
 }

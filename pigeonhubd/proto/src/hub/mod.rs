@@ -17,6 +17,7 @@
 //! | `legacy` | older hubs |
 //! | `reload` | new settings |
 //! | `draining` | leaving on purpose |
+//! | `twin` | another hub with the same key |
 //! | `probe` | live probes of the way to a hub |
 //! | `report` | what `pigeonctl` and `/health` show |
 //! | `counters` | figures for monitoring |
@@ -41,6 +42,7 @@ mod settle;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod twin;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -101,6 +103,7 @@ pub struct Hub {
     introductions: introductions::Introductions,
     relay: relay::Relay,
     probes: probe::Probes,
+    twin: Option<twin::Twin>,
 }
 
 impl Hub {
@@ -139,6 +142,7 @@ impl Hub {
             introductions: introductions::Introductions::default(),
             relay: relay::Relay::default(),
             probes: probe::Probes::default(),
+            twin: None,
             identity,
             keyring: Keyring::new(key),
             settings,

@@ -45,6 +45,7 @@ impl Hub {
             config_age: None,
             refused: BTreeMap::new(),
             rejected: self.rejected().filter(|_| !self.draining.is_on()),
+            twin: self.twin_at().map(str::to_owned),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -165,6 +165,9 @@ pub enum HandshakeError {
     /// The far end is this very hub.
     #[error("it is this hub itself")]
     Myself,
+    /// The far end is another hub with this hub's key.
+    #[error("it runs under this hub's own id")]
+    Twin,
     /// The far end has no mesh key to prove.
     #[error("it does not prove a mesh key; if it is an older hub, list its address in mesh.legacy_hubs")]
     Old,

@@ -29,6 +29,7 @@ fn a_name_that_once_led_to_the_hub_itself_is_dialled_again() {
     let alone = status(&world, 0);
     assert!(alone.ready && alone.known_hubs == 0, "{alone:?}");
     assert!(alone.reason.contains("ws://192.0.2.1:3000 leads to this hub itself"), "{}", alone.reason);
+    assert_eq!(alone.twin, None);
     world.by_address.remove(name);
     world.run_for(20 * SEC);
     assert_eq!(status(&world, 0).reason, "no other hub is known");

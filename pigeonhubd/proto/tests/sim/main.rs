@@ -27,6 +27,7 @@ mod rng;
 mod scenario;
 mod selftest;
 mod told;
+mod twins;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

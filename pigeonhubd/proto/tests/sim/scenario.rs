@@ -65,6 +65,15 @@ impl World {
         self.hosts[number].factory = factory(identity, SECRET);
     }
 
+    /// At their next starts two hubs have the same key, as if one's state had been copied.
+    pub(crate) fn give_same_key(&mut self, one: usize, other: usize) {
+        let identity = identity(self.rng.next(), self.params.real_keys);
+        for number in [one, other] {
+            self.hosts[number].id = hub_id(&identity.public_key());
+            self.hosts[number].factory = factory(identity.clone(), SECRET);
+        }
+    }
+
     /// The addresses that each hub dials.
     fn bootstraps(&mut self) -> Vec<Vec<String>> {
         let mut out = vec![Vec::new(); self.params.hubs];

@@ -228,7 +228,10 @@ impl From<&HandshakeError> for HubRejection {
             HandshakeError::Version { .. } => Self::Version,
             HandshakeError::Namespace { .. } => Self::Namespace,
             HandshakeError::Key => Self::Key,
-            HandshakeError::Signature | HandshakeError::Id | HandshakeError::Myself => Self::Identity,
+            HandshakeError::Signature
+            | HandshakeError::Id
+            | HandshakeError::Myself
+            | HandshakeError::Twin => Self::Identity,
             HandshakeError::Old => Self::OldHub,
             HandshakeError::Manners => Self::Manners,
             HandshakeError::TimedOut => Self::TimedOut,

@@ -112,7 +112,9 @@ impl Hub {
         if count.missed > 0 {
             reason.push_str(&format!("; {} more out of reach", count.missed));
         }
-        if self.other_members() == 0
+        if let Some(twin) = self.twin_text() {
+            reason.push_str(&format!("; {twin}"));
+        } else if self.other_members() == 0
             && let Some(url) = self.joining.bootstraps.leads_to(self.id)
         {
             reason.push_str(&format!("; {url} leads to this hub itself"));
@@ -178,6 +180,9 @@ impl Hub {
         }
         if failing > 0 {
             reason.push_str(&format!("; to {} none opens: is UDP blocked?", number(failing, "hub")));
+        }
+        if let Some(twin) = self.twin_text() {
+            reason.push_str(&format!("; {twin}"));
         }
         reason
     }
