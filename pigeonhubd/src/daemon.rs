@@ -36,6 +36,7 @@ use crate::monitor::{self, MonitorError};
 use crate::options::EX_CONFIG;
 use crate::paths::{self, PathError, StateDir};
 use crate::reload::{CHANGE_QUEUE, Load, Outlets, Reloader};
+use crate::remembered::Keeper;
 use crate::service::{Service, StartRule, Supervisor};
 
 /// How long leaving may take beyond `listen.drain_timeout`: telling the other
@@ -135,7 +136,9 @@ impl Daemon {
 
         let clock = Clock::start();
         let settings = config.settings();
-        let hub = Hub::new(settings, Arc::new(hub_key), mesh_key.clone(), rand::random(), clock.now());
+        let keeper = Keeper::open(state.path(), &settings.namespace);
+        let mut hub = Hub::new(settings, Arc::new(hub_key), mesh_key.clone(), rand::random(), clock.now());
+        hub.remember(keeper.urls());
         let hub_id = hub.id();
         info!("pigeonhubd {}, hub {hub_id}", env!("CARGO_PKG_VERSION"));
         for address in &addresses {
@@ -170,7 +173,8 @@ impl Daemon {
         let supervisor = Supervisor::new(Arc::clone(&service), start_rule(&config));
         let log = EventLog::new(events);
         let drain_timeout = config.listen.drain_timeout;
-        let driver = Driver::new(hub, clock, inlets, connections, log, supervisor, drain_timeout);
+        let driver =
+            Driver::new(hub, clock, inlets, connections, log, supervisor, drain_timeout).keeping(keeper);
         Ok(Self {
             hub_id,
             addresses,

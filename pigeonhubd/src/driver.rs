@@ -21,6 +21,7 @@ use crate::channel::{ChannelConfig, ChannelEvent};
 use crate::connections::Connections;
 use crate::edge::{EdgeEvent, Intake, Refusal};
 use crate::event_log::EventLog;
+use crate::remembered::Keeper;
 use crate::service::{StartRule, Supervisor};
 
 /// Events handled before anything else gets its turn, other tasks included:
@@ -102,6 +103,8 @@ pub struct Driver {
     connections: Connections,
     log: EventLog,
     supervisor: Supervisor,
+    /// Keeps the URLs of the mesh for the next run.
+    keeper: Option<Keeper>,
     drain_timeout: Duration,
     /// Since when the configuration is in force.
     configured_at: Instant,
@@ -131,11 +134,17 @@ impl Driver {
             connections,
             log,
             supervisor,
+            keeper: None,
             drain_timeout,
             configured_at,
             probes,
             stopping,
         }
+    }
+
+    /// The URLs of the mesh are kept for the next run.
+    pub fn keeping(self, keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..self }
     }
 
     /// Runs until the hub is told to stop and has left. Then waits for the
@@ -176,6 +185,9 @@ impl Driver {
             }
             self.finish();
             self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
+            if let Some(keeper) = &mut self.keeper {
+                keeper.turn(Instant::now(), || self.hub.urls_to_remember());
+            }
             if handled >= BATCH {
                 handled = 0;
                 tokio::task::yield_now().await;

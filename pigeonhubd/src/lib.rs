@@ -31,6 +31,7 @@
 //! | [`reload`] | a new configuration for a running hub |
 //! | [`metrics`], [`tally`], [`process`] | figures for monitoring |
 //! | [`monitor`] | where they are answered over HTTP |
+//! | [`remembered`] | the hubs of the mesh, kept for the next run |
 //! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
 
 pub mod admission;
@@ -64,6 +65,7 @@ pub mod paths;
 pub mod per_address;
 pub mod process;
 pub mod reload;
+pub mod remembered;
 pub mod service;
 pub mod session;
 pub mod stream;

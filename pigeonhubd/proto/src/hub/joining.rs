@@ -1,6 +1,7 @@
 //! Dials and the WebSocket handshake between hubs.
 
 mod bootstrap;
+mod remembered;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,6 +41,8 @@ pub(super) enum Purpose {
     Vanished(Id),
     /// A hub that is wanted, in place of a data channel.
     Fallback(Id),
+    /// A hub of the mesh that an earlier run of this one was in.
+    Remembered,
 }
 
 /// What is dialled.
@@ -71,11 +74,13 @@ enum Step {
 pub(super) struct Joining {
     handshakes: BTreeMap<ConnId, Handshake>,
     pub(super) bootstraps: bootstrap::Bootstraps,
+    remembered: Vec<remembered::Remembered>,
 }
 
 impl Joining {
     pub(super) fn new(settings: &Settings) -> Self {
-        Self { handshakes: BTreeMap::new(), bootstraps: bootstrap::Bootstraps::new(settings) }
+        let bootstraps = bootstrap::Bootstraps::new(settings);
+        Self { handshakes: BTreeMap::new(), bootstraps, remembered: Vec::new() }
     }
 
     pub(super) fn handshakes(&self) -> usize {
@@ -84,10 +89,13 @@ impl Joining {
 
     /// Whether a hub is being dialled for that purpose.
     pub(super) fn is_dialling(&self, purpose: Purpose) -> bool {
-        self.handshakes
-            .values()
-            .filter_map(|handshake| handshake.target.as_ref())
-            .any(|target| target.purpose == purpose)
+        self.dials_of(purpose) > 0
+    }
+
+    /// How many dials for that purpose are under way.
+    fn dials_of(&self, purpose: Purpose) -> usize {
+        let targets = self.handshakes.values().filter_map(|handshake| handshake.target.as_ref());
+        targets.filter(|target| target.purpose == purpose).count()
     }
 
     /// Whether a connection is in its handshake.
@@ -246,6 +254,7 @@ impl Hub {
         let Some(target) = handshake.and_then(|handshake| handshake.target) else { return };
         self.counters.dials.count(DialOutcome::Failed);
         self.met_twin(target.url.clone());
+        self.forget_remembered(&target.url);
         self.bootstrap_is_myself(&target.url);
     }
 
@@ -255,6 +264,7 @@ impl Hub {
         let target = self.joining.handshakes.get(&conn).and_then(|handshake| handshake.target.as_ref());
         target.is_some_and(|target| match target.purpose {
             Purpose::Bootstrap => false,
+            Purpose::Remembered => self.is_reachable(hub),
             Purpose::Vanished(wanted) | Purpose::Fallback(wanted) => wanted != *hub && self.is_reachable(hub),
         })
     }
@@ -312,6 +322,7 @@ impl Hub {
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         self.counters.dials.count(DialOutcome::Linked);
         let fallback = matches!(target.purpose, Purpose::Fallback(_));
+        self.forget_remembered(&target.url);
         if target.purpose == Purpose::Bootstrap {
             self.bootstrap_up(&target.url, conn, hub);
         }
@@ -328,6 +339,7 @@ impl Hub {
             self.counters.dials.count(DialOutcome::Myself);
             self.joining.handshakes.remove(&conn);
             self.close(conn, close::NORMAL, "It is this hub itself");
+            self.forget_remembered(&url);
             return self.bootstrap_is_myself(&url);
         }
         self.counters.rejections.count(error.into());
@@ -369,8 +381,9 @@ impl Hub {
         self.counters.dials.count(DialOutcome::Failed);
         match target.purpose {
             Purpose::Bootstrap => self.bootstrap_down(&target.url, reason, rejected),
+            Purpose::Remembered if rejected => self.forget_remembered(&target.url),
             // Their turns come again by the clock.
-            Purpose::Vanished(_) | Purpose::Fallback(_) => {}
+            Purpose::Vanished(_) | Purpose::Fallback(_) | Purpose::Remembered => {}
         }
     }
 
@@ -390,6 +403,7 @@ impl Hub {
         };
         if let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) {
             self.counters.dials.count(DialOutcome::OldHub);
+            self.forget_remembered(&target.url);
             self.legacy_dialled(conn, &target, remote);
         }
         Ok(())

@@ -57,6 +57,8 @@ pub(crate) struct Host {
     pub(crate) died: Micros,
     /// When it last went on after being stopped.
     pub(crate) resumed: Option<Micros>,
+    /// URLs of the mesh that its last run knew, if its state is kept.
+    pub(crate) remembered: Vec<String>,
     /// Nobody will start it again.
     pub(crate) abandoned: bool,
     /// Behind an address translation: it dials, and nobody can dial it.
@@ -99,6 +101,7 @@ impl Host {
             started: 0,
             died: 0,
             resumed: None,
+            remembered: Vec::new(),
             abandoned: false,
             unreached: false,
             lowered: None,
@@ -168,7 +171,9 @@ impl World {
         host.next_accepted = 1;
         host.wake = Micros::MAX;
         host.putting_out = false;
-        host.machine = Some((host.factory)(host.settings.clone(), seed, host.clock(now)));
+        let mut machine = (host.factory)(host.settings.clone(), seed, host.clock(now));
+        machine.remember(&host.remembered);
+        host.machine = Some(machine);
         let (id, life) = (host.id, host.life);
         trace!(self, 1, "hub {number} starts, life {life}, id {}", id.short());
         self.reset_orphans(number);
@@ -335,6 +340,10 @@ impl World {
             return;
         }
         self.changed = now;
+        let known = host.hub().map(|hub| hub.urls_to_remember()).unwrap_or_default();
+        if self.params.remembers && !known.is_empty() {
+            host.remembered = known;
+        }
         host.up = false;
         host.machine = None;
         host.stopped = false;

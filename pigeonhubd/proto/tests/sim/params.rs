@@ -114,6 +114,8 @@ pub(crate) struct Params {
     /// Whether hubs are told their own URL.
     pub(crate) advertise: bool,
     pub(crate) real_keys: bool,
+    /// Hubs keep the URLs of their mesh from run to run.
+    pub(crate) remembers: bool,
     /// Wall clocks are off by up to so much.
     pub(crate) skew_ms: u64,
     /// Some hubs come back with a wall clock of the past.
@@ -150,6 +152,7 @@ impl Params {
             migration_ms: 10_000,
             advertise: true,
             real_keys: false,
+            remembers: false,
             skew_ms: 0,
             clock_back: false,
             udp_blocked: 0,
@@ -198,6 +201,8 @@ impl Params {
         params.jitter_percent = rng.range(0, 150);
         params.queue_drops = if rng.percent(15) { rng.range(1, 30) } else { 0 };
         params.together = seed.is_multiple_of(2);
+        // None of these is a seed of a past fault, which is to stay as it was.
+        params.remembers = matches!(seed % 11, 2 | 9);
         params.leave_per_mille = rng.range(5, 80);
         params.limits(rng);
         params.clocks(rng);

@@ -1,5 +1,7 @@
 //! A hub that crashed and is back within moments, under its own key or another one.
 
+use super::dial::BLACK_HOLE;
+use super::host::authority;
 use super::params::{Joining, Params};
 use super::scenario;
 use super::world::{MS, SEC};
@@ -79,6 +81,56 @@ fn a_bootstrap_that_is_back_before_migration_is_dialled_at_once() {
         assert_eq!(known, Some(world.hosts.len() - 1), "seed {seed}\n{}", world.picture());
         assert_eq!(world.failure, None, "seed {seed}");
     }
+}
+
+/// The others have data channels to the run before, and would rely on them for three seconds.
+#[test]
+fn the_bootstrap_of_all_that_is_back_after_migration_dials_those_that_it_knew() {
+    for seed in 0..6 {
+        let mut params = Params::plain(2 + seed as usize);
+        (params.clients, params.migration_ms, params.remembers) = (0, 1_000, true);
+        let mut world = scenario::build(seed, params);
+        world.join();
+        assert_eq!(world.failure, None, "seed {seed}");
+        assert!(world.hosts[0].settings.bootstrap_hubs.is_empty());
+        world.trace = super::number("SIM_TRACE").unwrap_or(0) as u8;
+        world.kill(0, false);
+        world.run_for(100 * MS);
+        world.start(0);
+        world.run_for(900 * MS);
+        let status = world.hosts[0].hub().map(|hub| hub.status(world.hosts[0].clock(world.now)));
+        let known = status.map(|status| status.known_hubs);
+        assert_eq!(known, Some(world.hosts.len() - 1), "seed {seed}\n{}", world.picture());
+        assert_eq!(world.failure, None, "seed {seed}");
+    }
+}
+
+/// It knew hubs that are gone, and one that is of another mesh by now.
+#[test]
+fn hubs_that_are_remembered_in_vain_are_left_in_peace() {
+    let mut params = Params::plain(2);
+    (params.clients, params.wrong_key) = (0, true);
+    let mut world = scenario::build(1, params);
+    let stranger = world.hosts.len() - 1;
+    world.hosts[stranger].settings.bootstrap_hubs.clear();
+    let gone = (0..40).map(|number| format!("ws://192.0.2.{number}:3000"));
+    let urls =
+        [format!("ws://{}", authority(stranger)), String::from("no URL"), format!("ws://{BLACK_HOLE}")];
+    world.hosts[0].remembered = urls.into_iter().chain(gone).collect();
+    world.start(0);
+    world.start(stranger);
+    world.run_for(120 * SEC);
+    let dials = world.dials.len();
+    assert!((30..=16 * 4).contains(&dials), "{dials} dials");
+    let hub = world.hosts[0].hub().expect("it runs");
+    assert_eq!(hub.urls_to_remember(), Vec::<String>::new(), "there is nobody");
+    world.run_for(300 * SEC);
+    assert_eq!(world.dials.len(), dials);
+    world.start(1);
+    world.run_for(5 * SEC);
+    let hub = world.hosts[0].hub().expect("it runs");
+    assert_eq!(hub.urls_to_remember(), [format!("ws://{}", authority(1))]);
+    assert_eq!(world.failure, None);
 }
 
 /// The hub that it was is gone for good. The others look for it at its

@@ -43,6 +43,8 @@ pub(crate) trait Machine {
     fn poll_timeout(&self) -> Time;
     fn is_drained(&self) -> bool;
     fn reconfigure(&mut self, settings: Settings, now: Now);
+    /// Before the first input: what the last run knew of its mesh.
+    fn remember(&mut self, _urls: &[String]) {}
     /// The hub behind it, for the checks.
     fn hub(&self) -> Option<&Hub>;
 }
@@ -68,6 +70,9 @@ impl Machine for SimHub {
     }
     fn reconfigure(&mut self, settings: Settings, now: Now) {
         self.hub.reconfigure(settings, self.key.clone(), now);
+    }
+    fn remember(&mut self, urls: &[String]) {
+        self.hub.remember(urls.iter().cloned());
     }
     fn hub(&self) -> Option<&Hub> {
         Some(&self.hub)

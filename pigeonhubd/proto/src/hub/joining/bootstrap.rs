@@ -284,6 +284,7 @@ impl Hub {
             self.dial(Purpose::Bootstrap, &url);
         }
         self.dial_vanished();
+        self.dial_remembered();
     }
 
     /// A bootstrap's WebSocket is needed while its hub is out of reach, and
