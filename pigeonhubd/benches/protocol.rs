@@ -147,9 +147,9 @@ fn take_a_record(bencher: Bencher<'_, '_>, hubs: usize) {
     let signed = SignedRecord::sign(&newer, NAMESPACE, &key);
     bencher.bench_local(|| {
         let signed = signed.as_signed_bytes();
-        let (record, hub) = SignedRecord::read(&signed).unwrap();
+        let record = SignedRecord::read(&signed).unwrap();
         let checked = SignedRecord::verify(&signed, &record, NAMESPACE, &key).unwrap();
-        known.store(hub, record, checked, Now::default())
+        known.store(record.hub(), record, checked, Now::default())
     });
 }
 

@@ -153,7 +153,7 @@ impl Link {
             let message = self.raw.wait_binary();
             let Some(frame) = self.framing.join(&message).expect("an honest hub's message") else { continue };
             let Ok(LinkFrame::Records(records)) = decode(&frame) else { continue };
-            let read = |signed| SignedRecord::read(signed).expect("an honest hub's record").0;
+            let read = |signed| SignedRecord::read(signed).expect("an honest hub's record");
             let signed = records.iter().map(|signed| SignedRecord {
                 body: signed.body.to_vec().into(),
                 signature: signed.signature.to_vec().into(),

@@ -9,12 +9,12 @@ use super::counters::Refusal;
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::ConnId;
-use crate::mesh::identity::PublicKey;
-use crate::mesh::record::{LinkEntry, MAX_LINKS, MAX_NETWORKS, Record, SignedRecord};
+use crate::mesh::identity::{PublicKey, hub_id};
+use crate::mesh::record::{Head, LinkEntry, MAX_LINKS, MAX_NETWORKS, Record, SignedRecord};
 use crate::mesh::records::{Records, Stores};
 use crate::settings::Settings;
 use crate::time::{Now, Time};
-use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes};
+use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes, encode};
 
 /// The shortest time between two versions of the own record.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
@@ -51,11 +51,10 @@ pub(super) struct Gossip {
     outlived: Option<(Time, Duration)>,
 }
 
-/// A record to pass on, and the links whose far ends have it.
+/// Which version of a record is to be passed on, and the links whose far ends have it.
 #[derive(Debug)]
 struct Waiting {
     version: RecordVersion,
-    signed: SignedRecord,
     had_by: Vec<ConnId>,
 }
 
@@ -156,11 +155,13 @@ impl Hub {
         self.gossip.published_at = Some(self.now.mono);
         self.gossip.own.version += 1;
         let signed = SignedRecord::sign(&self.gossip.own, &self.settings.namespace, &*self.identity);
-        self.gossip.signed = Some(signed.clone());
         let links: Vec<ConnId> = self.links.iter().map(|(conn, _)| conn).collect();
-        for conn in links {
-            self.send_records(conn, std::slice::from_ref(&signed));
+        for frame in frames_of([&signed]) {
+            for conn in &links {
+                self.send_encoded_frame(*conn, &frame);
+            }
         }
+        self.gossip.signed = Some(signed);
     }
 
     /// How long to gather what is passed on: the records of a large mesh that
@@ -178,27 +179,18 @@ impl Hub {
         }
         self.gossip.pass_on_at = None;
         let waiting = std::mem::take(&mut self.gossip.waiting);
-        let links: Vec<ConnId> = self.links.iter().map(|(conn, _)| conn).collect();
-        for conn in links {
-            let lacked = waiting.values().filter(|waiting| !waiting.had_by.contains(&conn));
-            let records: Vec<SignedRecord> = lacked.map(|waiting| waiting.signed.clone()).collect();
-            self.send_records(conn, &records);
+        let records: Vec<(&SignedRecord, &[ConnId])> = waiting
+            .iter()
+            .filter_map(|(hub, waiting)| Some((&self.gossip.records.get(hub)?.signed, &*waiting.had_by)))
+            .collect();
+        let mut frames = Vec::new();
+        for (conn, _) in self.links.iter() {
+            let lacked = records.iter().filter(|(_, had_by)| !had_by.contains(&conn));
+            let lacked = frames_of(lacked.map(|(signed, _)| *signed));
+            frames.extend(lacked.into_iter().map(|frame| (conn, frame)));
         }
-    }
-
-    fn send_records(&mut self, conn: ConnId, records: &[SignedRecord]) {
-        let mut batch: Vec<SignedBytes<'_>> = Vec::new();
-        let mut bytes = 0;
-        for record in records {
-            batch.push(record.as_signed_bytes());
-            bytes += record.body.len();
-            if bytes >= BATCH {
-                self.send_frame(conn, &LinkFrame::Records(std::mem::take(&mut batch)));
-                bytes = 0;
-            }
-        }
-        if !batch.is_empty() {
-            self.send_frame(conn, &LinkFrame::Records(batch));
+        for (conn, frame) in frames {
+            self.send_encoded_frame(conn, &frame);
         }
     }
 
@@ -210,11 +202,6 @@ impl Hub {
 
     pub(super) fn got_summary(&mut self, conn: ConnId, summary: &[RecordVersion]) {
         let lacking = self.gossip.records.lacking(summary, self.now.mono);
-        let mut records: Vec<SignedRecord> = lacking
-            .iter()
-            .filter_map(|hub| self.gossip.records.get(hub))
-            .map(|stored| stored.signed.clone())
-            .collect();
         if let Some(hub) = self.links.get_mut(conn).map(|link| link.hub)
             && let Some(version) = summary.iter().find(|version| version.hub == hub)
         {
@@ -223,10 +210,12 @@ impl Hub {
         let own = self.gossip.own.version_of(self.id);
         let theirs = summary.iter().find(|version| version.hub == self.id);
         // A later version of the own record is believed only when it is seen, signed.
-        if theirs.is_none_or(|theirs| (theirs.epoch, theirs.version) < (own.epoch, own.version)) {
-            records.extend(self.gossip.signed.clone());
+        let lacks_own = theirs.is_none_or(|theirs| (theirs.epoch, theirs.version) < (own.epoch, own.version));
+        let records = lacking.iter().filter_map(|hub| self.gossip.records.get(hub)).map(|it| &it.signed);
+        let frames = frames_of(records.chain(self.gossip.signed.as_ref().filter(|_| lacks_own)));
+        for frame in frames {
+            self.send_encoded_frame(conn, &frame);
         }
-        self.send_records(conn, &records);
     }
 
     /// The far end has other records than this one. Once is nothing: they are under way.
@@ -258,8 +247,10 @@ impl Hub {
         (conn, neighbour): (ConnId, Id),
     ) -> Result<(), String> {
         let read = || SignedRecord::read(signed).map_err(|error| error.to_string());
-        let version = SignedRecord::version(signed).map_err(|error| error.to_string())?;
-        let hub = version.hub;
+        let Head { key, epoch, version } = SignedRecord::head(signed).map_err(|error| error.to_string())?;
+        let held = self.gossip.records.version_of(&key).copied();
+        let hub = held.map_or_else(|| hub_id(&key), |held| held.hub);
+        let version = RecordVersion { hub, epoch, version };
         if hub == neighbour {
             self.far_end_is(conn, version.epoch);
         }
@@ -268,23 +259,23 @@ impl Hub {
             if (version.epoch, version.version) <= (own.epoch, own.version) {
                 return Ok(());
             }
-            let (record, _) = read()?;
+            let record = read()?;
             SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
                 .map_err(|error| error.to_string())?;
             self.outlive(version, record.urls);
             return Ok(());
         }
-        if !self.gossip.records.is_news(&version) {
+        if held.is_some_and(|held| version <= held) {
             let waiting = self.gossip.waiting.get_mut(&hub).filter(|waiting| waiting.version == version);
             if let Some(waiting) = waiting.filter(|waiting| !waiting.had_by.contains(&conn)) {
                 waiting.had_by.push(conn);
             }
             return Ok(());
         }
-        let (record, _) = read()?;
+        let record = read()?;
         let signed = SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
             .map_err(|error| error.to_string())?;
-        let stores = self.gossip.records.store(hub, record, signed.clone(), self.now);
+        let stores = self.gossip.records.store(hub, record, signed, self.now);
         match stores {
             Stores::Full => return Err(String::from("no room for the record of another hub")),
             Stores::Discovered if neighbour != hub => {
@@ -297,7 +288,7 @@ impl Hub {
             Stores::Discovered | Stores::Changed => {}
         }
         self.mesh_changed();
-        self.gossip.waiting.insert(hub, Waiting { version, signed, had_by: vec![conn] });
+        self.gossip.waiting.insert(hub, Waiting { version, had_by: vec![conn] });
         let gathered = self.now.mono + self.gathering();
         self.gossip.pass_on_at.get_or_insert(gathered);
         Ok(())
@@ -329,4 +320,21 @@ impl Hub {
         self.gossip.changed();
         self.restart_streams();
     }
+}
+
+/// The frames that carry these records.
+fn frames_of<'a>(records: impl IntoIterator<Item = &'a SignedRecord>) -> Vec<Vec<u8>> {
+    let (mut frames, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in records {
+        batch.push(record.as_signed_bytes());
+        bytes += record.body.len();
+        if bytes >= BATCH {
+            frames.push(encode(&LinkFrame::Records(std::mem::take(&mut batch))));
+            bytes = 0;
+        }
+    }
+    if !batch.is_empty() {
+        frames.push(encode(&LinkFrame::Records(batch)));
+    }
+    frames
 }

@@ -270,7 +270,7 @@ impl Hub {
         self.send_encoded_frame(conn, &encode(frame));
     }
 
-    fn send_encoded_frame(&mut self, conn: ConnId, frame: &[u8]) {
+    pub(super) fn send_encoded_frame(&mut self, conn: ConnId, frame: &[u8]) {
         let Some(link) = self.links.open.get_mut(&conn) else { return };
         for bytes in link.framing.split(frame) {
             link.bytes_sent += bytes.len() as u64;

@@ -156,22 +156,17 @@ impl Hub {
     /// Hubs out of reach for longer than the grace take their peers with them.
     fn lose_unreachable(&mut self) {
         let (now, grace) = (self.now.mono, self.settings.presence_grace);
-        let lost: BTreeSet<Id> = self
-            .gossip
-            .records
-            .unreachable()
-            .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) >= grace))
-            .map(|(hub, _)| *hub)
-            .collect();
-        if lost.is_empty() {
+        let records = &self.gossip.records;
+        let over = |since: Time| now.since(since) >= grace;
+        if !records.absent().any(|(_, absent)| over(absent.since)) {
             return;
         }
-        let concerned = |hub: &Id| lost.contains(hub);
+        let lost = |hub: &&Id| records.absent_since(hub).is_some_and(over);
         let Presence { views, lapsed, subscribers, .. } = &self.presence;
         // One whose stream was given up meanwhile has no views any more, but peers all the same.
         let known = views.keys().chain(lapsed.keys()).map(|(hub, _)| hub);
-        let hubs: BTreeSet<Id> = known.chain(subscribers.hubs()).copied().collect();
-        for hub in hubs.into_iter().filter(concerned) {
+        let hubs: BTreeSet<Id> = known.chain(subscribers.hubs()).filter(lost).copied().collect();
+        for hub in hubs {
             self.hub_lost(hub);
         }
     }

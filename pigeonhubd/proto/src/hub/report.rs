@@ -19,7 +19,7 @@ impl Hub {
         let (local_peers, remote_peers) = self.directory.counts();
         let readiness = &self.mesh.readiness;
         let (state, reason) = if self.settings.hub_enabled || self.draining.is_on() {
-            (self.mesh_state(), readiness.reason.clone())
+            (self.mesh_state(), self.readiness_reason())
         } else {
             (MeshState::Ready, String::from("a plain signaling server: hub.enabled is false"))
         };

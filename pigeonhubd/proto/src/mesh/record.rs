@@ -44,6 +44,17 @@ pub struct Record {
     pub draining: bool,
 }
 
+/// The first fields of a [`Record`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Head {
+    /// See [`Record::key`].
+    pub key: PublicKey,
+    /// See [`Record::epoch`].
+    pub epoch: u64,
+    /// See [`Record::version`].
+    pub version: u64,
+}
+
 /// One open link of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LinkEntry {
@@ -100,20 +111,12 @@ impl SignedRecord {
 
     /// Which version of whose record came from a link: all that is needed of
     /// one that is no news, as most are in a large mesh. Nothing is checked yet.
-    pub fn version(signed: &SignedBytes<'_>) -> Result<RecordVersion, RecordError> {
-        /// The first fields of a [`Record`].
-        #[derive(Deserialize)]
-        struct Head {
-            key: PublicKey,
-            epoch: u64,
-            version: u64,
-        }
-        let Head { key, epoch, version } = decode_head(&signed.body).map_err(|_| RecordError::Malformed)?;
-        Ok(RecordVersion { hub: hub_id(&key), epoch, version })
+    pub fn head(signed: &SignedBytes<'_>) -> Result<Head, RecordError> {
+        decode_head(&signed.body).map_err(|_| RecordError::Malformed)
     }
 
     /// Reads what came from a link. The signature is not checked yet.
-    pub fn read(signed: &SignedBytes<'_>) -> Result<(Record, Id), RecordError> {
+    pub fn read(signed: &SignedBytes<'_>) -> Result<Record, RecordError> {
         if signed.body.len() > MAX_RECORD {
             return Err(RecordError::Malformed);
         }
@@ -126,8 +129,7 @@ impl SignedRecord {
         if !within {
             return Err(RecordError::Malformed);
         }
-        let hub = record.hub();
-        Ok((record, hub))
+        Ok(record)
     }
 
     /// Checks the signature of what [`Self::read`] has read.

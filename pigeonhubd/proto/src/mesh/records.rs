@@ -5,9 +5,11 @@
 //! van Renesse, Dumitriu, Gough and Thomas, "Efficient Reconciliation and Flow
 //! Control for Anti-Entropy Protocols", LADIS 2008.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::identity::PublicKey;
 use super::record::{Record, SignedRecord};
 use crate::id::Id;
 use crate::time::{Now, Time};
@@ -43,12 +45,26 @@ pub struct Stored {
     counted: bool,
 }
 
+/// What is asked of a hub out of reach at every tick, without a look at its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// Since when.
+    pub since: Time,
+    /// It was within reach before, and did not leave on purpose.
+    pub missed: bool,
+    /// Its record names a URL at which it can be dialled.
+    pub has_url: bool,
+}
+
 /// All records of other hubs, by hub. This hub's own is kept by its owner.
 #[derive(Debug, Default)]
 pub struct Records {
     stored: BTreeMap<Id, Stored>,
+    /// The version of each. Most records that come in are no news, and tell
+    /// their hub's key, not its id. Never iterated over, so its order is of no matter.
+    versions: HashMap<PublicKey, RecordVersion>,
     /// Those out of reach: few, and looked at far more often than the others.
-    unreachable: BTreeSet<Id>,
+    absent: BTreeMap<Id, Absent>,
     /// Sum of [`fingerprint`] over the shared ones.
     digest: u64,
 }
@@ -97,23 +113,27 @@ impl Records {
         self.stored.iter()
     }
 
-    /// Those of hubs out of reach, by id.
-    pub fn unreachable(&self) -> impl Iterator<Item = (&Id, &Stored)> {
-        self.unreachable.iter().filter_map(|hub| self.stored.get_key_value(hub))
+    /// The hubs out of reach, by id.
+    pub fn absent(&self) -> impl Iterator<Item = (&Id, &Absent)> {
+        self.absent.iter()
     }
 
-    /// Whether `version` is newer than what is here.
-    pub fn is_news(&self, version: &RecordVersion) -> bool {
-        self.stored.get(&version.hub).is_none_or(|stored| {
-            (version.epoch, version.version) > (stored.record.epoch, stored.record.version)
-        })
+    /// Since when a hub is out of reach; `None` while it is within reach, or not known.
+    pub fn absent_since(&self, hub: &Id) -> Option<Time> {
+        self.absent.get(hub).map(|absent| absent.since)
     }
 
-    /// Keeps a record that [is news](Self::is_news) and whose signature holds.
+    /// Which version is here of the record of the hub with this key.
+    pub fn version_of(&self, key: &PublicKey) -> Option<&RecordVersion> {
+        self.versions.get(key)
+    }
+
+    /// Keeps a record that is newer than what [is here](Self::version_of) and whose signature holds.
     pub fn store(&mut self, hub: Id, record: Record, signed: SignedRecord, now: Now) -> Stores {
         if !self.stored.contains_key(&hub) && self.stored.len() >= MAX_HUBS {
             return Stores::Full;
         }
+        self.versions.insert(record.key, record.version_of(hub));
         let Some(stored) = self.stored.get_mut(&hub) else {
             // Out of reach until a path to it is known.
             let stored = Stored {
@@ -126,8 +146,7 @@ impl Records {
                 counted: false,
             };
             self.stored.insert(hub, stored);
-            self.unreachable.insert(hub);
-            self.count(&hub, now.mono);
+            self.changed(&hub, now.mono);
             return Stores::Discovered;
         };
         if std::mem::take(&mut stored.counted) {
@@ -137,7 +156,7 @@ impl Records {
         stored.record = record;
         stored.signed = signed;
         stored.last_activity = now.unix_ms;
-        self.count(&hub, now.mono);
+        self.changed(&hub, now.mono);
         if restarted { Stores::Restarted } else { Stores::Changed }
     }
 
@@ -149,12 +168,7 @@ impl Records {
         }
         stored.unreachable_since = (!reachable).then_some(now);
         stored.was_reachable = true;
-        if reachable {
-            self.unreachable.remove(hub);
-        } else {
-            self.unreachable.insert(*hub);
-        }
-        self.count(hub, now);
+        self.changed(hub, now);
         true
     }
 
@@ -162,25 +176,38 @@ impl Records {
     /// a while. To be called now and then.
     pub fn expire(&mut self, now: Time) -> Vec<Id> {
         let mut gone = Vec::new();
-        for hub in self.unreachable.iter().copied().collect::<Vec<Id>>() {
-            self.count(&hub, now);
-            let over = self.stored.get(&hub).is_some_and(|stored| {
+        let long = |absent: &Absent| now.since(absent.since) > SHARE_UNREACHABLE;
+        let unshared: Vec<Id> =
+            self.absent.iter().filter(|(_, absent)| long(absent)).map(|(hub, _)| *hub).collect();
+        for hub in unshared {
+            self.changed(&hub, now);
+            let over = |stored: &Stored| {
                 let keep = if stored.was_reachable { KEEP_UNREACHABLE } else { KEEP_UNSEEN };
                 stored.unreachable_since.is_some_and(|at| now.since(at) > keep)
-            });
-            if over {
+            };
+            if let Entry::Occupied(stored) = self.stored.entry(hub)
+                && over(stored.get())
+            {
                 // Out of the digest by now: it is kept for longer than it is shared.
-                self.stored.remove(&hub);
-                self.unreachable.remove(&hub);
+                self.versions.remove(&stored.remove().record.key);
+                self.absent.remove(&hub);
                 gone.push(hub);
             }
         }
         gone
     }
 
-    /// Takes a record into the digest while it is shared, and out of it after that.
-    fn count(&mut self, hub: &Id, now: Time) {
+    /// Takes a record into the digest while it is shared, and out of it after
+    /// that; and its hub among the absent ones while it is out of reach.
+    fn changed(&mut self, hub: &Id, now: Time) {
         let Some(stored) = self.stored.get_mut(hub) else { return };
+        if let Some(since) = stored.unreachable_since {
+            let missed = stored.was_reachable && !stored.record.draining;
+            let has_url = !stored.record.urls.is_empty();
+            self.absent.insert(*hub, Absent { since, missed, has_url });
+        } else {
+            self.absent.remove(hub);
+        }
         let share = fingerprint(&stored.record.version_of(*hub));
         match (stored.counted, shared(stored, now)) {
             (false, true) => self.digest = self.digest.wrapping_add(share),
@@ -209,13 +236,17 @@ impl Records {
 
     /// The records that a neighbour with that summary lacks.
     pub fn lacking(&self, summary: &[RecordVersion], now: Time) -> Vec<Id> {
-        let theirs: BTreeMap<Id, (u64, u64)> =
-            summary.iter().map(|version| (version.hub, (version.epoch, version.version))).collect();
+        let mut theirs = summary.to_vec();
+        // Nearly in order: a summary lists hubs by id, its sender's own last.
+        theirs.sort();
         self.stored
             .iter()
             .filter(|(_, stored)| shared(stored, now))
             .filter(|(hub, stored)| {
-                theirs.get(hub).is_none_or(|theirs| *theirs < (stored.record.epoch, stored.record.version))
+                let ours = stored.record.version_of(**hub);
+                theirs
+                    .get(theirs.partition_point(|theirs| *theirs < ours))
+                    .is_none_or(|theirs| theirs.hub != ours.hub)
             })
             .map(|(hub, _)| *hub)
             .collect()
@@ -300,8 +331,14 @@ mod tests {
             let summary = records.summary(own, now.mono);
             let sum = summary.iter().fold(0u64, |sum, version| sum.wrapping_add(fingerprint(version)));
             assert_eq!(records.digest(&own), sum, "after {version} steps");
-            let gone = records.iter().filter(|(_, stored)| stored.unreachable_since.is_some());
-            assert!(gone.map(|(hub, _)| hub).eq(records.unreachable().map(|(hub, _)| hub)));
+            let gone = records.iter().filter_map(|(hub, stored)| {
+                let (since, missed) = (stored.unreachable_since?, stored.was_reachable);
+                Some((hub, Absent { since, missed, has_url: false }))
+            });
+            assert!(gone.eq(records.absent().map(|(hub, absent)| (hub, *absent))));
+            let held =
+                records.iter().map(|(hub, stored)| (stored.record.key, stored.record.version_of(*hub)));
+            assert_eq!(records.versions, held.collect());
             most = most.max(summary.len());
             left_out = left_out.max(records.iter().count() + 1 - summary.len());
         }

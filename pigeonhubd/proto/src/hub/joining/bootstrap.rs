@@ -298,23 +298,24 @@ impl Hub {
 
     fn dial_vanished(&mut self) {
         let now = self.now.mono;
-        let mut lost: Vec<(Id, Time, Vec<String>)> = self
+        let mut lost: Vec<(Id, Time)> = self
             .gossip
             .records
-            .unreachable()
+            .absent()
             // Those that left on purpose too: they may be back with no bootstrap that answers.
-            .filter(|(_, stored)| !stored.record.urls.is_empty())
-            .filter_map(|(hub, stored)| Some((*hub, stored.unreachable_since?, stored.record.urls.clone())))
+            .filter(|(_, absent)| absent.has_url)
+            .map(|(hub, absent)| (*hub, absent.since))
             .collect();
-        self.joining.bootstraps.vanished.retain(|hub, _| lost.iter().any(|(lost, ..)| lost == hub));
+        let is_lost = |hub: &Id| lost.binary_search_by_key(hub, |(hub, _)| *hub).is_ok();
+        self.joining.bootstraps.vanished.retain(|hub, _| is_lost(hub));
         let dialling = |hub: &Hub, id| hub.joining.is_dialling(Purpose::Vanished(id));
-        let mut under_way = lost.iter().filter(|(hub, ..)| dialling(self, *hub)).count();
+        let mut under_way = lost.iter().filter(|(hub, _)| dialling(self, *hub)).count();
         let interval = self.settings.reconnect_interval;
         let first = interval.min(SOON);
         // Those that wait longest go first, or a few dead hubs could keep all the others waiting.
         let due = |hub: &Id| self.joining.bootstraps.vanished.get(hub).map(|vanished| vanished.at);
-        lost.sort_by_cached_key(|(hub, ..)| due(hub));
-        for (hub, since, urls) in lost {
+        lost.sort_by_cached_key(|(hub, _)| due(hub));
+        for (hub, since) in lost {
             // Spread, so that many hubs do not dial one at the same moment.
             let spread = self.rng.random_range(0.75..1.25);
             let soon = Vanished { at: now + first.mul_f64(spread), tries: 0 };
@@ -329,9 +330,9 @@ impl Hub {
             if dialling(self, hub) {
                 continue;
             }
-            if let Some(url) = urls.get(tries as usize % urls.len()) {
+            if let Some(url) = self.url_of(&hub, tries) {
                 under_way += 1;
-                self.dial(Purpose::Vanished(hub), url);
+                self.dial(Purpose::Vanished(hub), &url);
             }
         }
     }

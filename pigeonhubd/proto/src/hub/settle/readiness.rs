@@ -35,7 +35,6 @@ pub(in crate::hub) struct Readiness {
     pub(in crate::hub) migrated: bool,
     /// WebSockets closed since the last `HubMeshMigrated`.
     closed: usize,
-    pub(in crate::hub) reason: String,
 }
 
 /// What readiness is judged by.
@@ -59,9 +58,8 @@ impl Hub {
         let missed = self
             .gossip
             .records
-            .unreachable()
-            .filter(|(_, stored)| stored.was_reachable && !stored.record.draining)
-            .filter(|(_, stored)| stored.unreachable_since.is_some_and(|at| now.since(at) < MISSED))
+            .absent()
+            .filter(|(_, absent)| absent.missed && now.since(absent.since) < MISSED)
             .count();
         // A neighbour counts before its record has come.
         let neighbours = self.links.neighbours();
@@ -81,10 +79,8 @@ impl Hub {
 
     pub(in crate::hub) fn judge_readiness(&mut self) {
         let count = self.count();
-        let enough = count.p2p >= count.needed && self.first_round_is_over() && !self.draining.is_on();
-        if enough {
+        if self.is_enough(&count) {
             self.mesh.readiness.short_since = None;
-            self.mesh.readiness.reason = self.ready_reason(&count);
             // Being ready alone says nothing about being ready with others.
             let first_links = self.mesh.readiness.p2p == 0 && count.p2p > 0;
             if self.mesh.readiness.since.is_none() || first_links {
@@ -92,7 +88,6 @@ impl Hub {
             }
             return;
         }
-        self.mesh.readiness.reason = self.unready_reason(&count);
         let Some(_) = self.mesh.readiness.since else { return };
         let now = self.now.mono;
         let short = now.since(*self.mesh.readiness.short_since.get_or_insert(now));
@@ -101,6 +96,16 @@ impl Hub {
         if !growing || short >= NEWCOMER || self.draining.is_on() {
             self.left_ready(&count);
         }
+    }
+
+    fn is_enough(&self, count: &Count) -> bool {
+        count.p2p >= count.needed && self.first_round_is_over() && !self.draining.is_on()
+    }
+
+    /// Why the mesh is ready, or what it lacks.
+    pub(in crate::hub) fn readiness_reason(&self) -> String {
+        let count = self.count();
+        if self.is_enough(&count) { self.ready_reason(&count) } else { self.unready_reason(&count) }
     }
 
     fn ready_reason(&self, count: &Count) -> String {
@@ -160,7 +165,7 @@ impl Hub {
             // A lone hub that others join is joining, not degraded.
             return;
         }
-        let reason = self.mesh.readiness.reason.clone();
+        let reason = self.unready_reason(count);
         let total_hubs = self.other_members() + 1;
         self.counters.degraded += 1;
         self.event(Event::HubMeshDegraded { p2p_connections: count.p2p, total_hubs, reason });
