@@ -110,11 +110,11 @@ impl Hub {
         self.mesh.dirty = false;
         self.mesh.urgent = false;
         self.mesh.settled_at = self.now.mono;
-        let records = self.gossip.records.iter().map(|(hub, stored)| {
-            let links = stored.record.links.iter().map(|link| Link { hub: link.hub, p2p: link.p2p });
-            (*hub, links)
+        let said = self.gossip.records.outlines().iter().map(|outline| {
+            let links = outline.links.iter().map(|link| Link { hub: link.hub, p2p: link.p2p });
+            (outline.hub, links)
         });
-        self.mesh.routes = Routes::new(self.id, &self.links.neighbours(), OwnLinks::Trusted, records);
+        self.mesh.routes = Routes::new(self.id, &self.links.neighbours(), OwnLinks::Trusted, said);
         self.note_reachability();
         self.choose_links();
         self.reroute_streams();
@@ -125,12 +125,13 @@ impl Hub {
 
     fn note_reachability(&mut self) {
         let now = self.now.mono;
-        let records = self.gossip.records.iter();
-        let reachable = records.map(|(hub, stored)| (hub, stored, self.mesh.routes.is_reachable(hub)));
-        let changed: Vec<(Id, bool)> = reachable
-            .filter(|(_, stored, reachable)| stored.unreachable_since.is_none() != *reachable)
-            .map(|(hub, _, reachable)| (*hub, reachable))
-            .collect();
+        let (records, routes) = (&self.gossip.records, &self.mesh.routes);
+        let found = records.absent().map(|(hub, _)| *hub).filter(|hub| routes.is_reachable(hub));
+        let was_within_reach = |hub: &&Id| records.absent_since(hub).is_none() && records.get(hub).is_some();
+        let lost = routes.out_of_reach().filter(was_within_reach).copied();
+        let mut changed: Vec<(Id, bool)> =
+            found.map(|hub| (hub, true)).chain(lost.map(|hub| (hub, false))).collect();
+        changed.sort_unstable();
         for (hub, reachable) in changed {
             self.gossip.records.set_reachable(&hub, reachable, now);
             if reachable {
@@ -152,9 +153,10 @@ impl Hub {
         let mut members: Vec<Member> = self
             .gossip
             .records
+            .outlines()
             .iter()
-            .filter(|(_, stored)| stored.unreachable_since.is_none() && !stored.record.draining)
-            .map(|(hub, stored)| Member { id: *hub, max_peers: stored.record.max_peers })
+            .filter(|outline| outline.within_reach && !outline.draining)
+            .map(|outline| Member { id: outline.hub, max_peers: outline.max_peers })
             .collect();
         members.push(Member { id: self.id, max_peers: self.gossip.own.max_peers });
         if members == self.mesh.members {

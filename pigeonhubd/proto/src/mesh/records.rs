@@ -5,10 +5,13 @@
 //! van Renesse, Dumitriu, Gough and Thomas, "Efficient Reconciliation and Flow
 //! Control for Anti-Entropy Protocols", LADIS 2008.
 
+mod outlines;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+pub use self::outlines::{Outline, Outlines};
 use super::identity::PublicKey;
 use super::record::{Record, SignedRecord};
 use crate::id::Id;
@@ -45,6 +48,18 @@ pub struct Stored {
     counted: bool,
 }
 
+impl Stored {
+    fn outline(&self, hub: Id) -> Outline<'_> {
+        Outline {
+            hub,
+            within_reach: self.unreachable_since.is_none(),
+            max_peers: self.record.max_peers,
+            draining: self.record.draining,
+            links: &self.record.links,
+        }
+    }
+}
+
 /// What is asked of a hub out of reach at every tick, without a look at its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Absent {
@@ -65,6 +80,7 @@ pub struct Records {
     versions: HashMap<PublicKey, RecordVersion>,
     /// Those out of reach: few, and looked at far more often than the others.
     absent: BTreeMap<Id, Absent>,
+    outlines: Outlines,
     /// Sum of [`fingerprint`] over the shared ones.
     digest: u64,
 }
@@ -113,6 +129,13 @@ impl Records {
         self.stored.iter()
     }
 
+    /// What a look at the mesh needs of each, by id.
+    pub fn outlines(&mut self) -> &Outlines {
+        let stored = &self.stored;
+        self.outlines.refresh(|hub| stored.get(hub).map(|stored| stored.outline(*hub)));
+        &self.outlines
+    }
+
     /// The hubs out of reach, by id.
     pub fn absent(&self) -> impl Iterator<Item = (&Id, &Absent)> {
         self.absent.iter()
@@ -146,6 +169,7 @@ impl Records {
                 counted: false,
             };
             self.stored.insert(hub, stored);
+            self.outlines.changed(hub);
             self.changed(&hub, now.mono);
             return Stores::Discovered;
         };
@@ -153,6 +177,10 @@ impl Records {
             self.digest = self.digest.wrapping_sub(fingerprint(&stored.record.version_of(hub)));
         }
         let restarted = record.epoch != stored.record.epoch;
+        let outline = |of: &Record| (of.max_peers, of.draining);
+        if stored.record.links != record.links || outline(&stored.record) != outline(&record) {
+            self.outlines.changed(hub);
+        }
         stored.record = record;
         stored.signed = signed;
         stored.last_activity = now.unix_ms;
@@ -168,6 +196,7 @@ impl Records {
         }
         stored.unreachable_since = (!reachable).then_some(now);
         stored.was_reachable = true;
+        self.outlines.changed(*hub);
         self.changed(hub, now);
         true
     }
@@ -191,6 +220,7 @@ impl Records {
                 // Out of the digest by now: it is kept for longer than it is shared.
                 self.versions.remove(&stored.remove().record.key);
                 self.absent.remove(&hub);
+                self.outlines.changed(hub);
                 gone.push(hub);
             }
         }
@@ -262,6 +292,7 @@ mod tests {
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
 
+    use super::super::record::LinkEntry;
     use super::*;
 
     fn record(key: u8, version: u64) -> (Id, Record, SignedRecord) {
@@ -314,7 +345,10 @@ mod tests {
         let own = RecordVersion { hub: Id([7; 20]), epoch: 5, version: 6 };
         let (mut now, mut most, mut left_out) = (Now::default(), 0, 0);
         for version in 0..3000 {
-            let (hub, record, signed) = record(rng.random_range(0..12), version);
+            let (hub, mut record, signed) = record(rng.random_range(0..12), version);
+            let far_end = |i| LinkEntry { hub: Id([i as u8; 20]), p2p: true };
+            record.links = (0..version % 4).map(far_end).collect();
+            record.draining = version % 10 == 0;
             match rng.random_range(0..10) {
                 0..4 => {
                     records.store(hub, record, signed, now);
@@ -332,13 +366,15 @@ mod tests {
             let sum = summary.iter().fold(0u64, |sum, version| sum.wrapping_add(fingerprint(version)));
             assert_eq!(records.digest(&own), sum, "after {version} steps");
             let gone = records.iter().filter_map(|(hub, stored)| {
-                let (since, missed) = (stored.unreachable_since?, stored.was_reachable);
-                Some((hub, Absent { since, missed, has_url: false }))
+                let missed = stored.was_reachable && !stored.record.draining;
+                Some((hub, Absent { since: stored.unreachable_since?, missed, has_url: false }))
             });
             assert!(gone.eq(records.absent().map(|(hub, absent)| (hub, *absent))));
             let held =
                 records.iter().map(|(hub, stored)| (stored.record.key, stored.record.version_of(*hub)));
             assert_eq!(records.versions, held.collect());
+            let kept: Vec<String> = records.outlines().iter().map(|it| format!("{it:?}")).collect();
+            assert!(kept.into_iter().eq(records.iter().map(|(hub, it)| format!("{:?}", it.outline(*hub)))));
             most = most.max(summary.len());
             left_out = left_out.max(records.iter().count() + 1 - summary.len());
         }

@@ -122,6 +122,12 @@ impl Routes {
         others.filter_map(|at| Some((self.index.id(at), known(&self.distance, at)?)))
     }
 
+    /// All hubs to which there is no path, in id order.
+    pub fn out_of_reach(&self) -> impl Iterator<Item = &Id> {
+        let unknown = self.distance.iter().enumerate().filter(|(_, distance)| **distance == NEVER);
+        unknown.map(|(at, _)| self.index.id(at))
+    }
+
     /// The neighbour to which a message for `hub` goes next.
     ///
     /// On a shortest path, and of several the XOR-closest to `hub`. Neighbours

@@ -96,6 +96,8 @@ fn distances_are_those_of_the_reference() {
             let reachable: BTreeMap<Id, usize> = routes.reachable().map(|(id, far)| (*id, far)).collect();
             let expected = all.iter().filter(|((from, to), _)| from == own && to != own);
             assert_eq!(reachable, expected.map(|((_, to), far)| (*to, *far)).collect());
+            let cut_off = records.keys().filter(|to| !all.contains_key(&(*own, **to)));
+            assert!(routes.out_of_reach().eq(cut_off));
         }
     }
 }
