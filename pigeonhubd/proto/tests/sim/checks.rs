@@ -142,6 +142,12 @@ impl World {
         let all: BTreeSet<Id> = members.iter().map(|(_, host, _)| host.id).collect();
         let place: BTreeMap<Id, usize> =
             members.iter().enumerate().map(|(i, (_, host, _))| (host.id, i)).collect();
+        // The quick ones first: until the mesh is at rest one of them mostly ends the look.
+        if !self.udp_blocked() {
+            for (number, host, hub) in &members {
+                self.hub_at_rest(*number, host, hub)?;
+            }
+        }
         let mut links = Vec::new();
         for (number, host, hub) in &members {
             let now = host.clock(self.now);
@@ -166,9 +172,6 @@ impl World {
                 ));
             }
             links.push(own);
-            if !self.udp_blocked() {
-                self.hub_at_rest(*number, host, hub)?;
-            }
         }
         for (from, to) in links.iter().enumerate().flat_map(|(from, to)| to.iter().map(move |to| (from, *to)))
         {
