@@ -133,11 +133,11 @@ impl Links {
 
     /// As the own record lists them, one a neighbour.
     pub(super) fn neighbours(&self) -> Vec<routes::Link> {
-        let mut best: BTreeMap<Id, bool> = BTreeMap::new();
-        for link in self.open.values() {
-            *best.entry(link.hub).or_default() |= link.is_p2p();
-        }
-        best.into_iter().map(|(hub, p2p)| routes::Link { hub, p2p }).collect()
+        let link = |link: &Link| routes::Link { hub: link.hub, p2p: link.is_p2p() };
+        let mut neighbours: Vec<routes::Link> = self.open.values().map(link).collect();
+        neighbours.sort_unstable_by_key(|link| (link.hub, !link.p2p));
+        neighbours.dedup_by_key(|link| link.hub);
+        neighbours
     }
 }
 

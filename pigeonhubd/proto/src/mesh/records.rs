@@ -153,11 +153,12 @@ impl Records {
 
     /// Keeps a record that is newer than what [is here](Self::version_of) and whose signature holds.
     pub fn store(&mut self, hub: Id, record: Record, signed: SignedRecord, now: Now) -> Stores {
-        if !self.stored.contains_key(&hub) && self.stored.len() >= MAX_HUBS {
-            return Stores::Full;
-        }
-        self.versions.insert(record.key, record.version_of(hub));
+        let (key, version) = (record.key, record.version_of(hub));
         let Some(stored) = self.stored.get_mut(&hub) else {
+            if self.stored.len() >= MAX_HUBS {
+                return Stores::Full;
+            }
+            self.versions.insert(key, version);
             // Out of reach until a path to it is known.
             let stored = Stored {
                 record,
@@ -176,6 +177,7 @@ impl Records {
         if std::mem::take(&mut stored.counted) {
             self.digest = self.digest.wrapping_sub(fingerprint(&stored.record.version_of(hub)));
         }
+        self.versions.insert(key, version);
         let restarted = record.epoch != stored.record.epoch;
         let outline = |of: &Record| (of.max_peers, of.draining);
         if stored.record.links != record.links || outline(&stored.record) != outline(&record) {
@@ -184,7 +186,7 @@ impl Records {
         stored.record = record;
         stored.signed = signed;
         stored.last_activity = now.unix_ms;
-        self.changed(&hub, now.mono);
+        track(&hub, stored, now.mono, &mut self.digest, &mut self.absent);
         if restarted { Stores::Restarted } else { Stores::Changed }
     }
 
@@ -227,24 +229,10 @@ impl Records {
         gone
     }
 
-    /// Takes a record into the digest while it is shared, and out of it after
-    /// that; and its hub among the absent ones while it is out of reach.
     fn changed(&mut self, hub: &Id, now: Time) {
-        let Some(stored) = self.stored.get_mut(hub) else { return };
-        if let Some(since) = stored.unreachable_since {
-            let missed = stored.was_reachable && !stored.record.draining;
-            let has_url = !stored.record.urls.is_empty();
-            self.absent.insert(*hub, Absent { since, missed, has_url });
-        } else {
-            self.absent.remove(hub);
+        if let Some(stored) = self.stored.get_mut(hub) {
+            track(hub, stored, now, &mut self.digest, &mut self.absent);
         }
-        let share = fingerprint(&stored.record.version_of(*hub));
-        match (stored.counted, shared(stored, now)) {
-            (false, true) => self.digest = self.digest.wrapping_add(share),
-            (true, false) => self.digest = self.digest.wrapping_sub(share),
-            _ => return,
-        }
-        stored.counted = !stored.counted;
     }
 
     /// Stands for all records here and `own`.
@@ -281,6 +269,25 @@ impl Records {
             .map(|(hub, _)| *hub)
             .collect()
     }
+}
+
+/// Takes a record into the digest while it is shared, and out of it after
+/// that; and its hub among the absent ones while it is out of reach.
+fn track(hub: &Id, stored: &mut Stored, now: Time, digest: &mut u64, absent: &mut BTreeMap<Id, Absent>) {
+    if let Some(since) = stored.unreachable_since {
+        let missed = stored.was_reachable && !stored.record.draining;
+        let has_url = !stored.record.urls.is_empty();
+        absent.insert(*hub, Absent { since, missed, has_url });
+    } else {
+        absent.remove(hub);
+    }
+    let share = fingerprint(&stored.record.version_of(*hub));
+    match (stored.counted, shared(stored, now)) {
+        (false, true) => *digest = digest.wrapping_add(share),
+        (true, false) => *digest = digest.wrapping_sub(share),
+        _ => return,
+    }
+    stored.counted = !stored.counted;
 }
 
 fn shared(stored: &Stored, now: Time) -> bool {
