@@ -388,7 +388,8 @@ pub static KEYS: [Key; 41] = [
         Kind::Switch,
         Some(Flag::Off("--no-bootstrap")),
         Some("AUTO_CONNECT"),
-        "If false, no hub is dialled; others can still dial this one."
+        "If false, neither bootstraps nor hubs of the last run's mesh are dialled; others can still dial \
+         this one, and hubs that it loses are dialled."
     ),
     key!(
         bootstrap.reconnect_interval,
