@@ -49,7 +49,10 @@ async fn echo(mut events: mpsc::Receiver<EdgeEvent>) {
             EdgeEvent::Closed { conn, .. } => {
                 outboxes.remove(&conn);
             }
-            EdgeEvent::Pong { .. } | EdgeEvent::Dialled { .. } | EdgeEvent::DialFailed { .. } => {}
+            EdgeEvent::Pong { .. }
+            | EdgeEvent::Alive { .. }
+            | EdgeEvent::Dialled { .. }
+            | EdgeEvent::DialFailed { .. } => {}
         }
     }
 }

@@ -280,6 +280,7 @@ impl Driver {
                 drop(room);
             }
             EdgeEvent::Pong { conn } => self.take(Input::Pong { conn }),
+            EdgeEvent::Alive { conn } => self.take(Input::Alive { conn }),
             EdgeEvent::Closed { conn, reason, room } => {
                 self.connections.closed(conn);
                 self.take(Input::Closed { conn, reason });

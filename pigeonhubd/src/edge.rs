@@ -52,8 +52,10 @@ pub enum EdgeEvent {
     Text { conn: ConnId, text: Utf8Bytes, room: Room },
     /// A binary message.
     Binary { conn: ConnId, bytes: Bytes, room: Room },
-    /// A WebSocket pong, or signals that went straight to other sessions.
+    /// A WebSocket pong.
     Pong { conn: ConnId },
+    /// Signals went straight to other sessions.
+    Alive { conn: ConnId },
     /// A WebSocket is over. The last event about it.
     Closed { conn: ConnId, reason: ClosedBy, room: Room },
 }

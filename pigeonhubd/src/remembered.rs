@@ -2,12 +2,13 @@
 //!
 //! It is a help, never a condition: a file that cannot be used is as good as none.
 
-use std::fs::{File, OpenOptions, rename};
+use std::fs::{OpenOptions, rename};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -85,7 +86,11 @@ impl Keeper {
 
 /// None if there is no file.
 fn read(path: &Path) -> Result<Option<Kept>, String> {
-    let file = match File::open(path) {
+    // A pipe in its place would else be waited for.
+    let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
+        Ok(file) if file.metadata().is_ok_and(|meta| !meta.is_file()) => {
+            return Err(String::from("is no file"));
+        }
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
@@ -152,5 +157,8 @@ mod tests {
         std::fs::remove_file(dir.join(FILE)).expect("removed");
         std::fs::create_dir(dir.join(FILE)).expect("made");
         assert_eq!(Keeper::open(&dir, "mesh").urls(), urls(&[]), "a folder of that name");
+        std::fs::remove_dir(dir.join(FILE)).expect("removed");
+        nix::unistd::mkfifo(&dir.join(FILE), nix::sys::stat::Mode::S_IRWXU).expect("made");
+        assert_eq!(Keeper::open(&dir, "mesh").urls(), urls(&[]), "a pipe, which nobody writes to");
     }
 }

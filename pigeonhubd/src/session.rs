@@ -271,7 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         self.passed.signals += u64::from(handed.signal);
         // The driver judges by it who is alive. If there is no room it hears of the next one.
         if u128::from(now.abs_diff(self.alive_at)) >= ALIVE_EVERY.as_millis()
-            && self.edge.try_send(EdgeEvent::Pong { conn: self.conn }).is_ok()
+            && self.edge.try_send(EdgeEvent::Alive { conn: self.conn }).is_ok()
         {
             self.alive_at = now;
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::AccessFlags;
+use pigeonhub_proto::control::EventInfo;
 use pigeonhub_proto::mesh::identity::MIN_KEY_LEN;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -27,17 +28,33 @@ pub(super) fn rights(ground: &Ground) -> Vec<Finding> {
         findings.push(folder(what, &dir, uid));
     }
     let key = ground.state_dir().join("hub.key");
-    findings.push(secret("hub key", &key, uid, false));
+    findings.push(match ground.running {
+        Some(_) if matches!(look("hub key", &key), Ok(None)) => gone(&key),
+        _ => secret("hub key", &key, uid, false),
+    });
     let twin = ground.running.as_ref().and_then(|running| running.status.twin.as_deref());
     findings.extend(twin.map(|at| twin_key(at, &key)));
     findings
+}
+
+/// The key of a hub that runs, which has none on disk.
+pub(super) fn gone(key: &Path) -> Finding {
+    let shown = key.display();
+    let found =
+        format!("{shown}: not there, though the hub runs: it was removed, or the hub uses another folder");
+    Finding::warning(
+        "hub key",
+        found,
+        "restore it before the hub is restarted, which else makes itself a new one",
+    )
 }
 
 /// Another hub uses the same one: it is at that address, if that is known.
 pub(super) fn twin_key(at: &str, key: &Path) -> Finding {
     let place = if at.is_empty() { String::new() } else { format!(" at {at}") };
     let found = format!(
-        "{}: another hub{place} runs with the same key: they take each other's links away",
+        "{}: another hub{place} runs with the same key, or did until a few minutes ago: they take each other's \
+         links away",
         key.display()
     );
     let cure = format!(
@@ -225,6 +242,24 @@ fn is_here(url: &str) -> bool {
     }
 }
 
+/// How long a hub in a mesh is reminded of another one that has not its key, in seconds.
+const STRANGERS_MATTER: u64 = 600;
+
+/// What to make of an event if it says that hubs have different keys. A hub that has a mesh of
+/// `hubs` others need not be at fault.
+pub(super) fn turned_away(event: &EventInfo, hubs: usize, now: u64, cure: &str) -> Option<Finding> {
+    const WHAT: &str = "key shared";
+    let field = |name: &str| event.fields.get(name)?.as_str();
+    let reason = field("reason").filter(|reason| event.event == "hubRejected" && reason.contains("key"))?;
+    let seconds = now.saturating_sub(event.at) / 1000;
+    let found = format!("hub {}, {} ago: {reason}", field("hub").unwrap_or("?"), duration(seconds));
+    if hubs == 0 {
+        return Some(Finding::failed(WHAT, found, cure.to_owned()));
+    }
+    let cure = format!("if it belongs to this mesh: {cure}; if not, its operator has a wrong bootstrap.hubs");
+    (seconds < STRANGERS_MATTER).then(|| Finding::warning(WHAT, found, cure))
+}
+
 /// What tells whether other hubs have the same key.
 fn sharing(running: Option<&Running>, strangers: usize, named: bool, file: &Path) -> Option<Finding> {
     const WHAT: &str = "key shared";
@@ -233,12 +268,11 @@ fn sharing(running: Option<&Running>, strangers: usize, named: bool, file: &Path
          there) and name it in mesh.key_file",
         file.display()
     );
-    let rejected = running.into_iter().flat_map(|running| &running.events).rev().find_map(|event| {
-        let reason = event.fields.get("reason")?.as_str()?;
-        (event.event == "hubRejected" && reason.contains("key")).then(|| reason.to_owned())
-    });
-    match (rejected, running.map_or(0, |running| running.status.known_hubs)) {
-        (Some(reason), _) => Some(Finding::failed(WHAT, format!("a hub was turned away: {reason}"), cure)),
+    let events = running.into_iter().flat_map(|running| &running.events).rev();
+    let hubs = running.map_or(0, |running| running.status.known_hubs);
+    let rejected = events.into_iter().find_map(|event| turned_away(event, hubs, now_ms(), &cure));
+    match (rejected, hubs) {
+        (Some(finding), _) => Some(finding),
         (None, 0) if strangers > 0 && !named => {
             let found = format!(
                 "{} on other machines, but this key is this machine's own",

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use pigeonhub_proto::control::EventInfo;
+use serde_json::json;
+
 use super::*;
 use crate::golden::{NOW, PLAIN, golden, shown};
 
@@ -90,6 +93,27 @@ fn secrets_and_folders_open_to_everyone_are_faults() {
     fs::set_permissions(&dir.0, Permissions::from_mode(0o700)).expect("our folder");
     let verdict = if nix::unistd::geteuid().is_root() { Verdict::Ok } else { Verdict::Warning };
     assert_eq!(closed.verdict, verdict, "{closed:?}");
+}
+
+#[test]
+fn a_stranger_is_a_fault_only_to_a_hub_that_has_no_mesh() {
+    let fields = json!({"hub": "ws://192.0.2.7:3000", "reason": "the mesh keys differ"});
+    let fields = fields.as_object().cloned().expect("an object");
+    let event = EventInfo { number: 1, at: 50_000, event: String::from("hubRejected"), fields };
+    let verdict = |hubs, now| keys::turned_away(&event, hubs, now, "copy it").map(|finding| finding.verdict);
+    assert_eq!(verdict(0, 90_000_000), Some(Verdict::Failed));
+    assert_eq!(verdict(2, 60_000), Some(Verdict::Warning));
+    assert_eq!(verdict(2, 700_000), None, "that is long ago");
+    let found = keys::turned_away(&event, 2, 62_000, "copy it").map(|finding| finding.found);
+    assert_eq!(found.as_deref(), Some("hub ws://192.0.2.7:3000, 12 s ago: the mesh keys differ"));
+    let other = EventInfo { event: String::from("hubMeshReady"), ..event.clone() };
+    assert!(keys::turned_away(&other, 0, 60_000, "copy it").is_none());
+}
+
+#[test]
+fn the_key_of_a_running_hub_that_is_gone_is_told() {
+    let finding = keys::gone(std::path::Path::new("/nowhere/hub.key"));
+    assert_eq!(finding.verdict, Verdict::Warning);
 }
 
 #[test]

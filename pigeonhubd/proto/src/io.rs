@@ -59,9 +59,13 @@ pub enum Input<'a> {
         /// The whole message.
         bytes: &'a [u8],
     },
-    /// A WebSocket pong came in, or another sign of life that is none of the
-    /// hub's business.
+    /// A WebSocket pong came in.
     Pong {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Another sign of life came in, that is none of the hub's business.
+    Alive {
         /// The connection.
         conn: ConnId,
     },

@@ -50,13 +50,13 @@ async fn the_driver_hears_of_life_alone_and_the_target_of_the_true_sender() {
             (&json!("offer"), &json!(id("a")), &json!(n))
         );
     }
-    assert!(matches!(ground.next().await, EdgeEvent::Pong { conn } if conn == from.conn));
+    assert!(matches!(ground.next().await, EdgeEvent::Alive { conn } if conn == from.conn));
     send(&mut one, "last").await.unwrap();
     // More signs of life only if the test took a while.
     while let event = ground.next().await
         && !matches!(event, EdgeEvent::Text { .. })
     {
-        assert!(matches!(event, EdgeEvent::Pong { .. }), "{event:?}");
+        assert!(matches!(event, EdgeEvent::Alive { .. }), "{event:?}");
     }
     let counters = ground.edge.counters();
     assert_eq!((counters.signals_direct.get(), counters.text_out.messages.get()), (100, 100));

@@ -172,6 +172,7 @@ impl Hub {
             Input::Text { conn, text } => self.text(conn, text),
             Input::Binary { conn, bytes } => self.binary(conn, bytes),
             Input::Pong { conn } => self.pong(conn),
+            Input::Alive { conn } => self.session_alive(conn),
             Input::Closed { conn, reason } => self.closed(conn, &reason),
             Input::ChannelDescription { conn, sdp } => self.channel_description(conn, sdp),
             Input::ChannelCandidate { conn, candidate } => self.channel_candidate(conn, candidate),
@@ -271,7 +272,7 @@ impl Hub {
     }
 
     fn pong(&mut self, conn: ConnId) {
-        self.session_alive(conn);
+        self.session_answered(conn);
         if let Some(legacy) = self.legacies.get_mut(&conn) {
             legacy.heard_at = self.now.mono;
         }

@@ -162,14 +162,22 @@ impl Hub {
         self.session_over(older, SessionEnd::Replaced, "replaced by a newer connection");
     }
 
-    /// Anything at all came from a client.
+    /// Anything at all came from a client. That is no answer to a probe: it may have been sent
+    /// before the client closed the connection, to open the one that waits.
     pub(super) fn session_alive(&mut self, conn: ConnId) {
         let now = self.now.mono;
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let Some(session) = self.sessions.open.get_mut(&conn) else { return };
         session.heard_at = now;
-        if session.pinged_at.take().is_none() {
-            return;
+        if !self.sessions.waiting.contains_key(&session.peer.id) {
+            session.pinged_at = None;
         }
+    }
+
+    /// A client answered a ping.
+    pub(super) fn session_answered(&mut self, conn: ConnId) {
+        self.session_alive(conn);
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.pinged_at = None;
         let peer = session.peer.id;
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
             self.already_connected(waiting.conn);

@@ -150,6 +150,21 @@ fn an_older_connection_that_answers_its_probe_stays() {
     assert_eq!(bench.hub.status(bench.now).local_peers, 1);
 }
 
+/// A client that closes a connection and opens another at once: what it sent on the first may be
+/// read only after the second is there.
+#[test]
+fn what_an_older_connection_sent_before_its_end_is_no_answer_to_the_probe() {
+    let mut bench = Bench::new(Settings::default());
+    bench.connect(1, peer(1));
+    bench.connect(3, peer(1));
+    let announce = Input::Text { conn: ConnId(1), text: r#"{"type":"announce","data":{}}"# };
+    assert_eq!(closes(&bench.tell(announce)), []);
+    assert_eq!(closes(&bench.tell(Input::Alive { conn: ConnId(1) })), []);
+    let reason = ClosedBy::Remote { code: 1000, reason: String::new() };
+    let said = bench.tell(Input::Closed { conn: ConnId(1), reason });
+    assert!(said.contains(&Output::Read { conn: ConnId(3) }), "{said:?}");
+}
+
 #[test]
 fn an_older_connection_that_does_not_answer_is_replaced() {
     let mut bench = Bench::new(Settings::default());

@@ -38,10 +38,15 @@ impl Hub {
         }
     }
 
-    /// Where the twin is, if there is one; empty if nobody knows.
+    /// Where the twin is, if there is one; empty if nobody knows. None as soon as a hub with a key
+    /// of its own is there.
     pub(super) fn twin_at(&self) -> Option<&str> {
         let recent = |twin: &&Twin| self.now.mono.since(twin.seen_at) < REMEMBERED;
-        self.twin.as_ref().filter(recent).map(|twin| twin.at.as_deref().unwrap_or_default())
+        let at = self.twin.as_ref().filter(recent).map(|twin| twin.at.as_deref().unwrap_or_default())?;
+        let is_there = |url: &String| url == at || url.split_once("//").is_some_and(|(_, place)| place == at);
+        let mut others = self.gossip.records.iter().filter(|(_, it)| it.unreachable_since.is_none());
+        let another = others.any(|(_, it)| it.record.urls.iter().any(is_there));
+        (!another).then_some(at)
     }
 
     /// In words, with the cure.
@@ -51,8 +56,8 @@ impl Hub {
             at => format!(" at {at}"),
         };
         Some(format!(
-            "another hub{at} runs with this hub's key: remove hub.key from the state_dir that is a copy, and \
-             restart that hub"
+            "another hub{at} runs with this hub's key, or did until a few minutes ago: remove hub.key from the \
+             state_dir that is a copy, and restart that hub"
         ))
     }
 }
