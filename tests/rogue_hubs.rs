@@ -322,7 +322,7 @@ fn a_forged_record_is_refused_and_goes_no_further() {
     let of_nobody = signed(&record(invented.identity.public_key(), &[first]), NAMESPACE);
     let of_another_mesh = signed(&record(own, &[first]), "elsewhere");
     let good = signed(&record(own, &[first]), NAMESPACE);
-    let unsigned = SignedBytes { body: good.body.as_ref().into(), signature: [].as_slice().into() };
+    let unsigned = SignedBytes { body: good.body().into(), signature: [].as_slice().into() };
     let rubbish = SignedBytes { body: [7; 99].as_slice().into(), signature: [7; 64].as_slice().into() };
 
     for forged in [&in_anothers_name, &of_nobody, &of_another_mesh] {

@@ -8,7 +8,7 @@ use pigeonhub_proto::mesh::frame::{FrameKeys, Framing};
 use pigeonhub_proto::mesh::handshake::{Challenge, Hello, MESH_VERSION, Nonce, Role, Transcript, Welcome};
 use pigeonhub_proto::mesh::identity::{HubKey, Identity, MeshKey, PublicKey, hub_id};
 use pigeonhub_proto::mesh::record::{Record, SignedRecord};
-use pigeonhub_proto::wire::mesh::{LinkFrame, decode, encode};
+use pigeonhub_proto::wire::mesh::{LinkFrame, SignedBytes, decode, encode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -154,10 +154,10 @@ impl Link {
             let Some(frame) = self.framing.join(&message).expect("an honest hub's message") else { continue };
             let Ok(LinkFrame::Records(records)) = decode(&frame) else { continue };
             let read = |signed| SignedRecord::read(signed).expect("an honest hub's record");
-            let signed = records.iter().map(|signed| SignedRecord {
-                body: signed.body.to_vec().into(),
-                signature: signed.signature.to_vec().into(),
-            });
+            let signature = |signed: &SignedBytes<'_>| {
+                signed.signature.as_ref().try_into().expect("an honest hub's signature")
+            };
+            let signed = records.iter().map(|signed| SignedRecord::new(&signed.body, &signature(signed)));
             return records.iter().map(read).zip(signed).collect();
         }
     }

@@ -14,7 +14,7 @@ use crate::mesh::record::{Head, LinkEntry, MAX_LINKS, MAX_NETWORKS, Record, Sign
 use crate::mesh::records::{Records, Stores};
 use crate::settings::Settings;
 use crate::time::{Now, Time};
-use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes, encode};
+use crate::wire::mesh::{LinkFrame, RecordVersion, SignedBytes, encode_onto};
 
 /// The shortest time between two versions of the own record.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(50);
@@ -24,6 +24,10 @@ const GATHER_PER_HUB: Duration = Duration::from_micros(200);
 const GATHER_FROM: usize = 64;
 /// The longest such time.
 const MAX_GATHER: Duration = Duration::from_millis(200);
+/// The index of [`LinkFrame::Records`] in postcard's format.
+const RECORDS: u8 = 3;
+/// Bytes of the variant and of the count, at most.
+const HEAD: usize = 4;
 /// Records of that many bytes travel in one frame.
 const BATCH: usize = 256 * 1024;
 /// After this hub went on above a later record of its own, how long it leaves
@@ -51,10 +55,11 @@ pub(super) struct Gossip {
     outlived: Option<(Time, Duration)>,
 }
 
-/// Which version of a record is to be passed on, and the links whose far ends have it.
+/// A record that is to be passed on, its version, and the links whose far ends have it.
 #[derive(Debug)]
 struct Waiting {
     version: RecordVersion,
+    signed: SignedRecord,
     had_by: Vec<ConnId>,
 }
 
@@ -179,18 +184,22 @@ impl Hub {
         }
         self.gossip.pass_on_at = None;
         let waiting = std::mem::take(&mut self.gossip.waiting);
-        let records: Vec<(&SignedRecord, &[ConnId])> = waiting
-            .iter()
-            .filter_map(|(hub, waiting)| Some((&self.gossip.records.get(hub)?.signed, &*waiting.had_by)))
-            .collect();
         let mut frames = Vec::new();
         for (conn, _) in self.links.iter() {
-            let lacked = records.iter().filter(|(_, had_by)| !had_by.contains(&conn));
-            let lacked = frames_of(lacked.map(|(signed, _)| *signed));
+            let lacked = waiting.values().filter(|waiting| !waiting.had_by.contains(&conn));
+            let lacked = frames_of(lacked.map(|waiting| &waiting.signed));
             frames.extend(lacked.into_iter().map(|frame| (conn, frame)));
         }
         for (conn, frame) in frames {
             self.send_encoded_frame(conn, &frame);
+        }
+    }
+
+    /// Their records are no longer here.
+    pub(super) fn forget_records(&mut self, hubs: &[Id]) {
+        for hub in hubs {
+            self.gossip.waiting.remove(hub);
+            self.links.note_record(hub, false);
         }
     }
 
@@ -275,7 +284,10 @@ impl Hub {
         let record = read()?;
         let signed = SignedRecord::verify(signed, &record, &self.settings.namespace, &*self.identity)
             .map_err(|error| error.to_string())?;
-        let stores = self.gossip.records.store(hub, record, signed, self.now);
+        let stores = self.gossip.records.store(hub, record, signed.clone(), self.now);
+        if stores == Stores::Discovered {
+            self.links.note_record(&hub, true);
+        }
         match stores {
             Stores::Full => return Err(String::from("no room for the record of another hub")),
             Stores::Discovered if neighbour != hub => {
@@ -288,7 +300,10 @@ impl Hub {
             Stores::Discovered | Stores::Changed => {}
         }
         self.mesh_changed();
-        self.gossip.waiting.insert(hub, Waiting { version, had_by: vec![conn] });
+        // Most neighbours send it before it is passed on.
+        let mut had_by = Vec::with_capacity(self.links.len());
+        had_by.push(conn);
+        self.gossip.waiting.insert(hub, Waiting { version, signed, had_by });
         let gathered = self.now.mono + self.gathering();
         self.gossip.pass_on_at.get_or_insert(gathered);
         Ok(())
@@ -326,15 +341,53 @@ impl Hub {
 fn frames_of<'a>(records: impl IntoIterator<Item = &'a SignedRecord>) -> Vec<Vec<u8>> {
     let (mut frames, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
     for record in records {
-        batch.push(record.as_signed_bytes());
-        bytes += record.body.len();
+        batch.push(record.encoded());
+        bytes += record.body().len();
         if bytes >= BATCH {
-            frames.push(encode(&LinkFrame::Records(std::mem::take(&mut batch))));
+            frames.push(frame_of(&batch));
+            batch.clear();
             bytes = 0;
         }
     }
     if !batch.is_empty() {
-        frames.push(encode(&LinkFrame::Records(batch)));
+        frames.push(frame_of(&batch));
     }
     frames
+}
+
+/// [`LinkFrame::Records`] of records that are encoded already.
+fn frame_of(records: &[&[u8]]) -> Vec<u8> {
+    let bytes: usize = records.iter().map(|record| record.len()).sum();
+    let mut frame = encode_onto(&(RECORDS, records.len()), Vec::with_capacity(HEAD + bytes));
+    records.iter().for_each(|record| frame.extend_from_slice(record));
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::identity::HubKey;
+    use crate::wire::mesh::encode;
+
+    #[test]
+    fn records_travel_as_they_are_kept() {
+        let key = HubKey::from_bytes(&[1; 32]);
+        let mut gossip = Gossip::new([1; 32], &Settings::default(), Now::default());
+        // Lengths of one byte and of two, of a record and of how many there are.
+        let records: Vec<SignedRecord> = (0..200)
+            .map(|version| {
+                (gossip.own.version, gossip.own.networks) = (version, vec![version; version as usize]);
+                SignedRecord::sign(&gossip.own, "n", &key)
+            })
+            .collect();
+        for count in [1, 2, 127, 128, 200] {
+            let whole = LinkFrame::Records(records[..count].iter().map(|it| it.as_signed_bytes()).collect());
+            assert_eq!(frames_of(&records[..count]), [encode(&whole)]);
+        }
+        assert!(frames_of(&[]).is_empty());
+        let many = records.iter().cycle().take(3000);
+        let bytes: usize = many.clone().map(|record| record.body().len()).sum();
+        let frames = frames_of(many);
+        assert!((2..=bytes / BATCH + 1).contains(&frames.len()), "{} of {bytes} bytes", frames.len());
+    }
 }

@@ -62,6 +62,8 @@ pub(super) struct Link {
     bye: Option<Bye>,
     /// Since when the topology does not want it.
     pub(super) unwanted_since: Option<Time>,
+    /// The record of its hub is here.
+    recorded: bool,
 }
 
 impl Link {
@@ -89,6 +91,10 @@ pub(super) struct Links {
 impl Links {
     pub(super) fn contains(&self, conn: ConnId) -> bool {
         self.open.contains_key(&conn)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -131,6 +137,20 @@ impl Links {
         }
     }
 
+    /// The record of a hub came, or was forgotten.
+    pub(super) fn note_record(&mut self, hub: &Id, recorded: bool) {
+        self.open.values_mut().filter(|link| link.hub == *hub).for_each(|link| link.recorded = recorded);
+    }
+
+    /// Neighbours whose records have not come.
+    pub(super) fn strangers(&self) -> usize {
+        let mut hubs: Vec<Id> =
+            self.open.values().filter(|link| !link.recorded).map(|link| link.hub).collect();
+        hubs.sort_unstable();
+        hubs.dedup();
+        hubs.len()
+    }
+
     /// As the own record lists them, one a neighbour.
     pub(super) fn neighbours(&self) -> Vec<routes::Link> {
         let link = |link: &Link| routes::Link { hub: link.hub, p2p: link.is_p2p() };
@@ -151,6 +171,7 @@ impl Hub {
         via: &str,
     ) {
         let now = self.now.mono;
+        let recorded = self.gossip.records.get(&hub).is_some();
         let link = Link {
             hub,
             epoch: 0,
@@ -167,10 +188,11 @@ impl Hub {
             differing: 0,
             bye: None,
             unwanted_since: None,
+            recorded,
         };
         self.counters.links_opened.count(if link.is_p2p() { LinkKind::P2p } else { LinkKind::Ws });
         self.links.open.insert(conn, link);
-        if self.gossip.records.get(&hub).is_none() {
+        if !recorded {
             self.event(Event::HubDiscovered { hub_id: hub, via: via.to_owned() });
         }
         if transport == Transport::Channel {

@@ -251,6 +251,9 @@ impl Hub {
     fn wanted_views(&self) -> BTreeSet<(Id, Topic)> {
         let mut wanted = BTreeSet::new();
         let everything = !self.legacies.is_empty();
+        if !everything && self.presence.served.is_empty() {
+            return wanted;
+        }
         for (hub, stored) in self.gossip.records.iter() {
             let within_reach = stored.unreachable_since.is_none();
             let known = |topic: &Topic| self.presence.views.contains_key(&(*hub, topic.clone()));

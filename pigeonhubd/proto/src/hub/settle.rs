@@ -34,6 +34,8 @@ const UNWANTED_NEEDED: Duration = Duration::from_secs(15);
 /// The mesh as this hub sees it now.
 pub(super) struct Mesh {
     pub(super) routes: Routes,
+    /// The links open here that `routes` is made of, and which state of others' records.
+    routed: (Vec<Link>, u64),
     /// The hubs this one should have a data channel with.
     pub(super) wanted: BTreeSet<Id>,
     /// The hubs that `wanted` follows from.
@@ -50,6 +52,7 @@ impl Mesh {
     pub(super) fn new(own: Id, now: Time) -> Self {
         Self {
             routes: Routes::new(own, &[], OwnLinks::Trusted, std::iter::empty::<(Id, Vec<Link>)>()),
+            routed: (Vec::new(), 0),
             wanted: BTreeSet::new(),
             members: Vec::new(),
             dirty: true,
@@ -110,17 +113,27 @@ impl Hub {
         self.mesh.dirty = false;
         self.mesh.urgent = false;
         self.mesh.settled_at = self.now.mono;
-        let said = self.gossip.records.outlines().iter().map(|outline| {
-            let links = outline.links.iter().map(|link| Link { hub: link.hub, p2p: link.p2p });
-            (outline.hub, links)
-        });
-        self.mesh.routes = Routes::new(self.id, &self.links.neighbours(), OwnLinks::Trusted, said);
+        self.find_routes();
         self.note_reachability();
         self.choose_links();
         self.reroute_streams();
         self.presence_check();
         self.judge_readiness();
         self.offer_wanted();
+    }
+
+    fn find_routes(&mut self) {
+        let outlines = self.gossip.records.outlines();
+        let routed = (self.links.neighbours(), outlines.changes());
+        if routed == self.mesh.routed {
+            return;
+        }
+        let said = outlines.iter().map(|outline| {
+            let links = outline.links.iter().map(|link| Link { hub: link.hub, p2p: link.p2p });
+            (outline.hub, links)
+        });
+        self.mesh.routes = Routes::new(self.id, &routed.0, OwnLinks::Trusted, said);
+        self.mesh.routed = routed;
     }
 
     fn note_reachability(&mut self) {
@@ -170,6 +183,7 @@ impl Hub {
 
     pub(super) fn tick_mesh(&mut self) {
         let gone = self.gossip.records.expire(self.now.mono);
+        self.forget_records(&gone);
         self.forget_hubs(&gone);
         self.judge_readiness();
         self.close_unwanted();
@@ -190,9 +204,11 @@ impl Hub {
             .collect();
         for (conn, hub) in open {
             let wanted = self.mesh.wanted.contains(&hub);
-            let ready = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.ready);
+            let record =
+                (!wanted).then(|| self.gossip.records.get(&hub)).flatten().map(|stored| &stored.record);
+            let ready = record.is_some_and(|record| record.ready);
             // A hub that leaves closes its links itself, when its clients are gone.
-            let draining = self.gossip.records.get(&hub).is_some_and(|stored| stored.record.draining);
+            let draining = record.is_some_and(|record| record.draining);
             let Some(link) = self.links.get_mut(conn) else { continue };
             if wanted || draining {
                 link.unwanted_since = None;

@@ -1,11 +1,12 @@
 //! What a hub says of itself to the mesh.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::identity::{Identity, PublicKey, hub_id};
+use super::identity::{Identity, PublicKey, SignatureBytes, hub_id};
 use crate::id::Id;
-use crate::wire::mesh::{RecordVersion, SignedBytes, decode, decode_head, encode};
+use crate::wire::mesh::{RecordVersion, SignedBytes, decode, decode_head, encode, encode_onto};
 
 /// The largest record, in bytes.
 pub const MAX_RECORD: usize = 40 * 1024;
@@ -45,7 +46,7 @@ pub struct Record {
 }
 
 /// The first fields of a [`Record`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// See [`Record::key`].
     pub key: PublicKey,
@@ -75,20 +76,43 @@ impl Record {
         RecordVersion { hub, epoch: self.epoch, version: self.version }
     }
 
+    /// Becomes a newer version, in the memory of this one where that will do: a large mesh's
+    /// records are in no cache, and to allocate and free touches more of them than to write.
+    pub(super) fn renew(&mut self, newer: Self) {
+        fn renewed<T: Clone + PartialEq>(held: &mut Vec<T>, newer: &Vec<T>) -> Vec<T> {
+            let mut held = std::mem::take(held);
+            if held != *newer {
+                held.clone_from(newer);
+            }
+            held
+        }
+        *self = Self {
+            urls: renewed(&mut self.urls, &newer.urls),
+            links: renewed(&mut self.links, &newer.links),
+            networks: renewed(&mut self.networks, &newer.networks),
+            ..newer
+        };
+    }
+
     /// Whether the hub has peers in a network of that hash, as far as it tells.
     pub fn serves(&self, network: u64) -> bool {
         self.more_networks || self.networks.binary_search(&network).is_ok()
     }
 }
 
-/// A record as it travels.
+/// A record as it travels: [`SignedBytes`] in postcard, as one block, so that
+/// to pass it on is to copy it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedRecord {
-    /// In postcard.
-    pub body: Bytes,
-    /// Ed25519, over the namespace and the body.
-    pub signature: Bytes,
+    bytes: Arc<[u8]>,
+    /// Length of the record in it, which the signature follows.
+    body: usize,
 }
+
+/// Bytes of the length before a record in postcard, at most.
+const HEAD: usize = 4;
+/// The bytes of a signature in postcard: its length, and itself.
+const SIGNATURE: usize = 1 + size_of::<SignatureBytes>();
 
 /// Why a record is not believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,17 +126,30 @@ pub enum RecordError {
 }
 
 impl SignedRecord {
+    /// From a record in postcard, and an Ed25519 signature over the namespace and that.
+    pub fn new(body: &[u8], signature: &SignatureBytes) -> Self {
+        const { assert!(SIGNATURE <= 128, "a length of one byte") };
+        let mut bytes = encode_onto(&body.len(), Vec::with_capacity(HEAD + body.len() + SIGNATURE));
+        bytes.extend_from_slice(body);
+        bytes.push(signature.len() as u8);
+        bytes.extend_from_slice(signature);
+        Self { bytes: bytes.into(), body: body.len() }
+    }
+
     /// Signs a record.
     pub fn sign(record: &Record, namespace: &str, identity: &dyn Identity) -> Self {
         let body = encode(record);
         let signature = identity.sign(&signed_text(namespace, &body));
-        Self { body: body.into(), signature: Bytes::copy_from_slice(&signature) }
+        Self::new(&body, &signature)
     }
 
     /// Which version of whose record came from a link: all that is needed of
     /// one that is no news, as most are in a large mesh. Nothing is checked yet.
     pub fn head(signed: &SignedBytes<'_>) -> Result<Head, RecordError> {
-        decode_head(&signed.body).map_err(|_| RecordError::Malformed)
+        // As serde does it, but not byte by byte: it is done more often than all else here.
+        let (key, rest) = signed.body.split_first_chunk().ok_or(RecordError::Malformed)?;
+        let (epoch, version) = decode_head(rest).map_err(|_| RecordError::Malformed)?;
+        Ok(Head { key: *key, epoch, version })
     }
 
     /// Reads what came from a link. The signature is not checked yet.
@@ -143,12 +180,24 @@ impl SignedRecord {
         if !identity.verify(&record.key, &signed_text(namespace, &signed.body), &signature) {
             return Err(RecordError::BadSignature);
         }
-        Ok(Self { body: Bytes::copy_from_slice(&signed.body), signature: Bytes::copy_from_slice(&signature) })
+        Ok(Self::new(&signed.body, &signature))
+    }
+
+    /// The record, in postcard.
+    pub fn body(&self) -> &[u8] {
+        let (body, _) = self.bytes.split_at(self.bytes.len() - SIGNATURE);
+        &body[body.len() - self.body..]
     }
 
     /// As it goes over a link.
     pub fn as_signed_bytes(&self) -> SignedBytes<'_> {
-        SignedBytes { body: self.body.as_ref().into(), signature: self.signature.as_ref().into() }
+        let (_, signature) = self.bytes.split_at(self.bytes.len() - SIGNATURE + 1);
+        SignedBytes { body: self.body().into(), signature: signature.into() }
+    }
+
+    /// The same in postcard.
+    pub fn encoded(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

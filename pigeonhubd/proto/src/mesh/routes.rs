@@ -73,7 +73,7 @@ impl Routes {
         ids.extend(trusted.clone().map(|link| link.hub));
         let index = Index::new(ids);
 
-        let mut claims = Claims::default();
+        let mut claims = Claims::with_capacity(4 * index.len());
         let mut claim = |from: &Id, link| {
             if let Some(from) = index.find(from) {
                 claims.add(&index, from, link);
@@ -94,7 +94,8 @@ impl Routes {
     fn search(own: Id, index: Index, graph: Graph, open: Vec<Id>) -> Self {
         let own = index.find(&own).unwrap_or_default();
         let (distance, order) = graph.search(own, |_| true);
-        let p2p_distance = graph.distances(own, |end| end.p2p);
+        let p2p_distance =
+            if graph.is_all_p2p() { distance.clone() } else { graph.distances(own, |end| end.p2p) };
         let words = graph.of(own).len().div_ceil(64);
         let hops = first_hops(&graph, words, &distance, &order);
         let detours = vec![OnceCell::new(); index.len()];

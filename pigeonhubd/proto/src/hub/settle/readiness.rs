@@ -62,14 +62,21 @@ impl Hub {
             .filter(|(_, absent)| absent.missed && now.since(absent.since) < MISSED)
             .count();
         // A neighbour counts before its record has come.
-        let neighbours = self.links.neighbours();
-        let strangers = neighbours.iter().filter(|link| self.gossip.records.get(&link.hub).is_none()).count();
+        let strangers = self.links.strangers();
+        debug_assert_eq!(
+            strangers,
+            self.links
+                .neighbours()
+                .iter()
+                .filter(|link| self.gossip.records.get(&link.hub).is_none())
+                .count()
+        );
         let known = self.other_members() + strangers + missed;
         // The topology may want fewer links here: with an odd number of hubs
         // of odd degree one has a link less.
         let wanted = if missed + strangers == 0 { self.mesh.wanted.len() } else { known };
         let needed = self.settings.min_peers.min(known).min(wanted);
-        Count { p2p: self.links.p2p(), links: neighbours.len(), known, missed, needed }
+        Count { p2p: self.links.p2p(), links: self.links.neighbours().len(), known, missed, needed }
     }
 
     /// Hubs out of reach that readiness still waits for.

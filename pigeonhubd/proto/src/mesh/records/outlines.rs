@@ -41,12 +41,36 @@ pub struct Outlines {
     links: Vec<LinkEntry>,
     /// Hubs whose rows are not as their records are.
     stale: BTreeSet<Id>,
+    /// How often something changed of which paths are made.
+    changes: u64,
+}
+
+/// The links of these rows, and those after them.
+fn links_of<'a>(rows: &[Row], links: &'a [LinkEntry]) -> (&'a [LinkEntry], &'a [LinkEntry]) {
+    let count = rows.iter().map(|row| row.links).sum();
+    links.split_at_checked(count).unwrap_or_default()
 }
 
 impl Outlines {
     /// A record came, went, or has another outline.
     pub(super) fn changed(&mut self, hub: Id) {
         self.stale.insert(hub);
+        self.changes += 1;
+    }
+
+    /// A hub came within reach, or is no longer.
+    pub(super) fn reach(&mut self, hub: &Id, within_reach: bool) {
+        // A stale row will be made of the record anyway.
+        if let Ok(at) = self.rows.binary_search_by_key(hub, |row| row.hub)
+            && let Some(row) = self.rows.get_mut(at)
+        {
+            row.within_reach = within_reach;
+        }
+    }
+
+    /// As long as this number is the same, so are hubs and links.
+    pub fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// Takes over what changed: `record` tells what is held of a hub now.
@@ -54,26 +78,27 @@ impl Outlines {
         if self.stale.is_empty() {
             return;
         }
-        let Self { rows, links, stale } = std::mem::take(self);
-        let (mut kept, mut stale) = (links.as_slice(), stale.into_iter().peekable());
+        let Self { rows, links, stale, changes } = std::mem::take(self);
+        self.changes = changes;
         self.rows.reserve(rows.len() + stale.len());
         self.links.reserve(links.len());
-        for row in rows {
-            let (old, rest) = kept.split_at_checked(row.links).unwrap_or_default();
-            kept = rest;
-            while let Some(new) = stale.next_if(|hub| *hub < row.hub) {
-                self.extend(record(&new));
+        let (mut rows, mut links) = (rows.as_slice(), links.as_slice());
+        for hub in stale {
+            // What lies between two stale ones is taken over as it is.
+            let (kept, rest) = rows.split_at(rows.partition_point(|row| row.hub < hub));
+            let (kept_links, rest_links) = links_of(kept, links);
+            self.rows.extend_from_slice(kept);
+            self.links.extend_from_slice(kept_links);
+            (rows, links) = (rest, rest_links);
+            if let Some((old, rest)) = rows.split_first()
+                && old.hub == hub
+            {
+                (rows, links) = (rest, links_of(std::slice::from_ref(old), links).1);
             }
-            if stale.next_if_eq(&row.hub).is_some() {
-                self.extend(record(&row.hub));
-            } else {
-                self.rows.push(row);
-                self.links.extend_from_slice(old);
-            }
+            self.extend(record(&hub));
         }
-        for new in stale {
-            self.extend(record(&new));
-        }
+        self.rows.extend_from_slice(rows);
+        self.links.extend_from_slice(links);
     }
 
     fn extend(&mut self, outline: Option<Outline<'_>>) {

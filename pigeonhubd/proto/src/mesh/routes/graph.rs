@@ -43,10 +43,14 @@ fn head(id: &Id) -> u64 {
 }
 
 /// What all hubs say of their links.
-#[derive(Default)]
 pub(super) struct Claims(Vec<(u32, End)>);
 
 impl Claims {
+    /// With room for so many.
+    pub(super) fn with_capacity(claims: usize) -> Self {
+        Self(Vec::with_capacity(claims))
+    }
+
     /// Notes that `from` lists `link`, unless it leads to a hub that is not known.
     pub(super) fn add(&mut self, index: &Index, from: usize, link: Link) {
         if let Some(to) = index.find(&link.hub)
@@ -114,6 +118,10 @@ pub(super) struct Graph {
 }
 
 impl Graph {
+    pub(super) fn is_all_p2p(&self) -> bool {
+        self.ends.iter().all(|end| end.p2p)
+    }
+
     pub(super) fn of(&self, at: usize) -> &[End] {
         &self.ends[self.start[at]..self.start[at + 1]]
     }

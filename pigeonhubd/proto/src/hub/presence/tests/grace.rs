@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::super::{Topic, View};
 use crate::directory::network_hash;
 use crate::hub::Hub;
@@ -58,7 +56,7 @@ impl Bench {
         bench.hub.handle(Input::Accepted { conn: ConnId(1), request }, now);
         let text = r#"{"type":"announce","data":{}}"#;
         bench.hub.handle(Input::Text { conn: ConnId(1), text }, now);
-        let signed = SignedRecord { body: Bytes::new(), signature: Bytes::new() };
+        let signed = SignedRecord::new(&[], &[0; 64]);
         let other = record().hub();
         bench.hub.gossip.records.store(other, record(), signed, now);
         bench.hub.gossip.records.set_reachable(&other, true, now.mono);
@@ -106,7 +104,7 @@ fn a_stream_that_is_given_up_meanwhile_lengthens_no_grace() {
 #[test]
 fn a_hub_that_left_on_purpose_is_dialled_all_the_same() {
     let mut bench = Bench::new();
-    let signed = SignedRecord { body: Bytes::new(), signature: Bytes::new() };
+    let signed = SignedRecord::new(&[], &[0; 64]);
     let urls = vec![String::from("ws://192.0.2.1:3000")];
     let left = Record { draining: true, version: 2, urls, ..record() };
     bench.hub.gossip.records.store(left.hub(), left, signed, bench.now);
