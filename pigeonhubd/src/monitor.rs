@@ -128,7 +128,8 @@ mod tests {
         let mut config = Config::default();
         config.metrics.listen = MetricsListen::At(address);
         let error = bind(&config).expect_err("refused").to_string();
-        let expected = format!("metrics.listen = \"{address}\": another process listens there; name another");
+        let expected =
+            format!("metrics.listen = \"{address}\": another process listens on 127.0.0.1; name another");
         assert!(error.starts_with(&expected), "{error}");
 
         config.metrics.listen = MetricsListen::Auto;
