@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use wide::u8x16;
 
 /// Bytes in an id.
 pub const ID_LEN: usize = 20;
@@ -141,29 +142,50 @@ impl FromStr for Spelled {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
-        if text.len() != 2 * ID_LEN {
-            return Err(ParseIdError);
-        }
-        let mut id = [0u8; ID_LEN];
-        let mut upper = 0u64;
-        let (pairs, _) = text.as_bytes().as_chunks::<2>();
-        for (i, (byte, [high, low])) in id.iter_mut().zip(pairs).enumerate() {
-            *byte = digit(*high)? << 4 | digit(*low)?;
-            upper |= u64::from(high.is_ascii_uppercase()) << (2 * i);
-            upper |= u64::from(low.is_ascii_uppercase()) << (2 * i + 1);
+        let digits: &[u8; 2 * ID_LEN] = text.as_bytes().try_into().map_err(|_| ParseIdError)?;
+        let mut id = [0; ID_LEN];
+        let mut upper = 0;
+        // The last sixteen overlap those before.
+        for first in [0, 16, 24] {
+            let (bytes, capitals) = sixteen(digits[first..].first_chunk().ok_or(ParseIdError)?)?;
+            id[first / 2..][..8].copy_from_slice(&bytes);
+            upper |= u64::from(capitals) << first;
         }
         Ok(Self { id: Id(id), spelling: Spelling(upper) })
     }
 }
 
-/// The value of one hexadecimal digit.
-fn digit(byte: u8) -> Result<u8, ParseIdError> {
-    match byte {
-        b'0'..=b'9' => Ok(byte - b'0'),
-        b'a'..=b'f' => Ok(byte - b'a' + 10),
-        b'A'..=b'F' => Ok(byte - b'A' + 10),
-        _ => Err(ParseIdError),
+/// The value of sixteen hexadecimal digits, and which are capital letters: bit `i` for digit `i`.
+#[inline]
+fn sixteen(digits: &[u8; 16]) -> Result<([u8; 8], u32), ParseIdError> {
+    let digits = u8x16::new(*digits);
+    let within = |first, last| {
+        let above = digits - u8x16::splat(first);
+        above.min(u8x16::splat(last - first)).simd_eq(above)
+    };
+    let (figures, small, capital) = (within(b'0', b'9'), within(b'a', b'f'), within(b'A', b'F'));
+    let letters = small | capital;
+    if (figures | letters).to_bitmask() != 0xffff {
+        return Err(ParseIdError);
     }
+    // The low half of '1' is 1, and that of 'a' and 'A', which are 10, is 1 too.
+    let values = (digits & u8x16::splat(0x0f)) + (letters & u8x16::splat(9));
+    let (eights, _) = values.as_array().as_chunks();
+    let mut bytes = [0; 8];
+    let (fours, _) = bytes.as_chunks_mut();
+    for (four, eight) in fours.iter_mut().zip(eights) {
+        *four = packed(*eight);
+    }
+    Ok((bytes, capital.to_bitmask()))
+}
+
+/// Eight bytes that are less than sixteen as four.
+#[inline]
+fn packed(eight: [u8; 8]) -> [u8; 4] {
+    let word = u64::from_be_bytes(eight);
+    let word = (word | word >> 4) & 0x00ff_00ff_00ff_00ff;
+    let word = (word | word >> 8) & 0x0000_ffff_0000_ffff;
+    ((word | word >> 16) as u32).to_be_bytes()
 }
 
 impl Spelled {
@@ -231,6 +253,24 @@ mod tests {
     fn what_is_not_forty_hex_digits_is_refused() {
         for bad in ["", "00", &MIXED[1..], &format!("{MIXED}0"), &MIXED.replace('0', "g"), &"é".repeat(20)] {
             assert_eq!(bad.parse::<Id>(), Err(ParseIdError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn each_digit_is_read_at_each_place() {
+        for at in 0..2 * ID_LEN {
+            for byte in (0..=0x7f_u8).map(char::from) {
+                let text = format!("{}{byte}{}", &MIXED[..at], &MIXED[at + 1..]);
+                match (text.parse::<Spelled>(), byte.to_digit(16)) {
+                    (Ok(spelled), Some(value)) => {
+                        let pair = u32::from(spelled.id.0[at / 2]);
+                        assert_eq!(if at % 2 == 0 { pair >> 4 } else { pair & 15 }, value, "{text}");
+                        assert_eq!(spelled.to_string(), text);
+                    }
+                    (Err(ParseIdError), None) => {}
+                    (other, _) => panic!("{text}: {other:?}"),
+                }
+            }
         }
     }
 
