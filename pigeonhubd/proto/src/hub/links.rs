@@ -1,6 +1,6 @@
 //! Open links: frames in and out, heartbeats.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::counters::{LinkEnd, LinkKind, Refusal};
@@ -8,11 +8,11 @@ use super::{Hub, TICK, close};
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::{ConnId, Output};
-use crate::mesh::batch::{self, Batch};
+use crate::mesh::batch::{self, Batch, Gathered};
 use crate::mesh::frame::Framing;
 use crate::mesh::routes;
 use crate::time::Time;
-use crate::wire::mesh::{Bye, LinkFrame, Reads, Routed, UnreadableFrame, decode, encode};
+use crate::wire::mesh::{Bye, LinkFrame, Reads, Routed, UnreadableFrame, decode, encode, encode_onto};
 
 /// How often a heartbeat is sent.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -69,6 +69,13 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn is_p2p(&self) -> bool {
         self.transport == Transport::Channel
+    }
+
+    fn send(&mut self, conn: ConnId, gathered: Gathered, outputs: &mut VecDeque<Output>) {
+        for bytes in self.framing.split_in_place(gathered.buffer, gathered.start) {
+            self.bytes_sent += bytes.len() as u64;
+            outputs.push_back(Output::Binary { conn, bytes });
+        }
     }
 
     fn is_dialled_there(&self) -> bool {
@@ -128,6 +135,25 @@ impl Links {
 
     pub(super) fn has_p2p(&self, hub: &Id) -> bool {
         self.open.values().any(|link| link.hub == *hub && link.is_p2p())
+    }
+
+    /// Adds the envelope that `write` appends to what goes over that link with the next
+    /// [`Hub::flush`] at the latest.
+    pub(super) fn put(
+        &mut self,
+        conn: ConnId,
+        outputs: &mut VecDeque<Output>,
+        write: impl FnOnce(Vec<u8>) -> Vec<u8>,
+    ) {
+        let Some(link) = self.open.get_mut(&conn) else { return };
+        if let Some(full) = link.batch.push(write) {
+            link.send(conn, full, outputs);
+        }
+        if link.reads.batches {
+            self.waiting.insert(conn);
+        } else if let Some(alone) = link.batch.take() {
+            link.send(conn, alone, outputs);
+        }
     }
 
     /// A WebSocket is to stay: no data channel can take its place now.
@@ -308,8 +334,9 @@ impl Hub {
     }
 
     fn flush_link(&mut self, conn: ConnId) {
-        if let Some(frame) = self.links.open.get_mut(&conn).and_then(|link| link.batch.take()) {
-            self.send_encoded_frame(conn, &frame);
+        let Some(link) = self.links.open.get_mut(&conn) else { return };
+        if let Some(gathered) = link.batch.take() {
+            link.send(conn, gathered, &mut self.outputs);
         }
     }
 
@@ -413,16 +440,8 @@ impl Hub {
     }
 
     /// Sends something between two hubs one link further, with the next [`Hub::flush`] at the latest.
-    pub(super) fn pass_on(&mut self, neighbour: Id, routed: Routed<'_>) {
+    pub(super) fn pass_on(&mut self, neighbour: Id, routed: &Routed<'_>) {
         let Some(conn) = self.links.to(&neighbour).map(|(conn, _)| conn) else { return };
-        let Some(link) = self.links.open.get_mut(&conn) else { return };
-        if !link.reads.batches {
-            return self.send_frame(conn, &LinkFrame::Routed(routed));
-        }
-        let full = link.batch.push(&routed);
-        self.links.waiting.insert(conn);
-        if let Some(frame) = full {
-            self.send_encoded_frame(conn, &frame);
-        }
+        self.links.put(conn, &mut self.outputs, |buffer| encode_onto(routed, buffer));
     }
 }

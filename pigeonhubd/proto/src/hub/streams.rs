@@ -8,9 +8,10 @@ use super::Hub;
 use super::counters::{Refusal, Undelivered};
 use crate::event::Event;
 use crate::id::Id;
-use crate::mesh::stream::{self, Frame, Stream, Token};
+use crate::io::ConnId;
+use crate::mesh::stream::{self, Frame, Stream, Token, Transmission};
 use crate::time::Time;
-use crate::wire::mesh::{HubMessage, Routed, decode, encode, encode_onto};
+use crate::wire::mesh::{HubMessage, Routed, decode, encode, encode_routed_onto};
 
 /// Links that a message on the fallback path may cross.
 const FALLBACK_HOPS: u8 = 16;
@@ -41,12 +42,7 @@ pub(super) struct Streams {
     unacknowledged: BTreeSet<Id>,
     generation: u32,
     last_token: Token,
-    /// Where a frame is written; empty in between.
-    scratch: Vec<u8>,
 }
-
-/// Bytes that [`Streams::scratch`] keeps.
-const SPARE: usize = 64 * 1024;
 
 /// Where a frame goes next.
 struct Ways {
@@ -154,7 +150,7 @@ impl Hub {
         match next {
             Some(next) => {
                 self.counters.forwarded += 1;
-                self.pass_on(next, Routed { hops, ..routed });
+                self.pass_on(next, &Routed { hops, ..routed });
             }
             None => self.counters.stranded += 1,
         }
@@ -223,36 +219,33 @@ impl Hub {
 
     fn transmit_stream(&mut self, hub: Id) {
         let now = self.now.mono;
-        let mut body = std::mem::take(&mut self.streams.scratch);
-        let mut ways = None;
-        while let Some(with) = self.streams.by_hub.get_mut(&hub)
-            && let Some(frame) = with.stream.poll_transmit(now)
-        {
-            let seq = if let Frame::Data(data) = &frame { Some(data.seq) } else { None };
-            body.clear();
-            body = encode_onto(&frame, body);
-            let in_vain = seq.is_some_and(|seq| with.stream.is_overdue(seq));
-            let ways = ways.get_or_insert_with(|| self.ways_to(hub));
-            for way in ways.next.iter().chain(ways.second.iter().filter(|_| in_vain)) {
-                let body = body.as_slice().into();
-                self.pass_on(*way, Routed { src: self.id, dst: hub, hops: ways.hops, body });
+        let may_send = |with: &HubStream| with.stream.has_frame(now);
+        let ways = self.streams.by_hub.get(&hub).is_some_and(may_send).then(|| self.ways_to(hub));
+        let Self { streams, links, outputs, .. } = self;
+        let Some(with) = streams.by_hub.get_mut(&hub) else { return };
+        if let Some(ways) = ways {
+            let conns = |hubs: &[Id]| -> Vec<ConnId> {
+                hubs.iter().filter_map(|hub| links.to(hub)).map(|(conn, _)| conn).collect()
+            };
+            let (next, second) = (conns(&ways.next), conns(ways.second.as_slice()));
+            while let Some(Transmission { frame, in_vain }) = with.stream.poll_transmission(now) {
+                for way in next.iter().chain(second.iter().filter(|_| in_vain)) {
+                    let write = |buffer| encode_routed_onto(self.id, hub, ways.hops, &frame, buffer);
+                    links.put(*way, outputs, write);
+                }
             }
         }
-        body.clear();
-        body.shrink_to(SPARE);
-        self.streams.scratch = body;
-        let Some(with) = self.streams.by_hub.get_mut(&hub) else { return };
         if with.stream.queued().0 > 0 {
-            self.streams.unacknowledged.insert(hub);
+            streams.unacknowledged.insert(hub);
         } else {
-            self.streams.unacknowledged.remove(&hub);
+            streams.unacknowledged.remove(&hub);
         }
         let due = with.stream.poll_timeout();
         if due != with.due {
-            self.streams.due.remove(&(with.due, hub));
+            streams.due.remove(&(with.due, hub));
             with.due = due;
             if due != Time::NEVER {
-                self.streams.due.insert((due, hub));
+                streams.due.insert((due, hub));
             }
         }
     }

@@ -5,18 +5,18 @@
 //! its encryption and a wake-up at both ends, whatever its size. Nothing waits
 //! for company: a batch goes out when the inputs at hand are dealt with.
 
-use super::frame::MAX_PIECE;
-use crate::wire::mesh::{Routed, encode, encode_onto};
+use super::frame::{HEADER, MAX_PIECE, TAG};
+use crate::wire::mesh::{Routed, encode};
 
 /// Envelopes in one batch, at most: as many as one stream has under way. So
 /// what one message may cause is bounded.
 pub const MAX_FRAMES: usize = 256;
 /// Their bytes, at most: with what stands before them they fit into one message.
 const MAX_BYTES: usize = MAX_PIECE - HEAD;
-/// Room for the next ones that a batch keeps, in bytes.
-const SPARE: usize = 2 * MAX_BYTES;
 /// Bytes of the variant and of the count, at most.
 const HEAD: usize = 4;
+/// Room for what stands before the envelopes of a message, in bytes.
+const ROOM: usize = HEADER + HEAD;
 
 /// The index of [`crate::wire::mesh::LinkFrame::Routed`] in postcard's format.
 const ROUTED: u8 = 4;
@@ -26,46 +26,66 @@ const BATCH: u8 = 9;
 /// Envelopes that wait to go over one link, already encoded.
 #[derive(Debug, Default)]
 pub struct Batch {
+    /// Behind [`ROOM`], if there are any.
     bytes: Vec<u8>,
     count: usize,
+    /// Room that the next one gets in advance, in bytes: it is mostly about as large as the last ones.
+    likely: usize,
+}
+
+/// A frame that carries what waited, with room before it for the header of a message
+/// ([`super::frame::Framing::split_in_place`]).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// Room, then the frame.
+    pub buffer: Vec<u8>,
+    /// Where the frame begins.
+    pub start: usize,
 }
 
 impl Batch {
-    /// Adds an envelope. If there is no room beside the others, the frame that
-    /// carries those is returned, and goes first. An envelope that is too large
-    /// for any batch is then alone in this one.
-    pub fn push(&mut self, routed: &Routed<'_>) -> Option<Vec<u8>> {
-        let start = self.bytes.len();
-        self.bytes = encode_onto(routed, std::mem::take(&mut self.bytes));
+    /// Adds the envelope that `write` appends to what it is given, by
+    /// [`crate::wire::mesh::encode_onto`] or the like. If there is no room beside the others, the
+    /// frame that carries those is returned, and goes first. An envelope that is too large for
+    /// any batch is then alone in this one.
+    pub fn push(&mut self, write: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Option<Gathered> {
+        if self.count == 0 {
+            self.begin(self.likely);
+        }
+        let end = self.bytes.len();
+        self.bytes = write(std::mem::take(&mut self.bytes));
         self.count += 1;
-        if self.count == 1 || self.count <= MAX_FRAMES && self.bytes.len() <= MAX_BYTES {
+        if self.count == 1 || self.count <= MAX_FRAMES && self.bytes.len() - ROOM <= MAX_BYTES {
             return None;
         }
-        let last = self.bytes.split_off(start);
+        let last = self.bytes.get(end..).unwrap_or_default().to_vec();
+        self.bytes.truncate(end);
         self.count -= 1;
-        let frame = self.take();
+        let full = self.take();
+        self.begin(self.likely.max(last.len()));
         self.bytes.extend_from_slice(&last);
         self.count = 1;
-        frame
+        full
+    }
+
+    fn begin(&mut self, likely: usize) {
+        self.bytes = Vec::with_capacity(ROOM + likely.min(MAX_PIECE) + TAG);
+        self.bytes.resize(ROOM, 0);
     }
 
     /// The frame that carries all that waits; none if nothing does.
-    pub fn take(&mut self) -> Option<Vec<u8>> {
+    pub fn take(&mut self) -> Option<Gathered> {
         let count = std::mem::take(&mut self.count);
-        let mut frame = Vec::with_capacity(HEAD + self.bytes.len());
-        match count {
+        let mut buffer = std::mem::take(&mut self.bytes);
+        self.likely = buffer.len().max(self.likely / 2);
+        let head = match count {
             0 => return None,
-            1 => frame.push(ROUTED),
-            _ => {
-                frame.push(BATCH);
-                frame.extend(encode(&count));
-            }
-        }
-        frame.extend_from_slice(&self.bytes);
-        self.bytes.clear();
-        // The next ones are mostly of the same size.
-        self.bytes.shrink_to(SPARE);
-        Some(frame)
+            1 => vec![ROUTED],
+            _ => encode(&(BATCH, count)),
+        };
+        let start = ROOM.checked_sub(head.len())?;
+        buffer.get_mut(start..ROOM)?.copy_from_slice(&head);
+        Some(Gathered { buffer, start })
     }
 }
 
@@ -78,10 +98,20 @@ pub fn is_within_limit(batch: &[Routed<'_>]) -> bool {
 mod tests {
     use super::*;
     use crate::id::Id;
-    use crate::wire::mesh::{LinkFrame, decode};
+    use crate::wire::mesh::{LinkFrame, decode, encode_onto};
 
     fn envelope(body: &[u8]) -> Routed<'_> {
         Routed { src: Id([1; 20]), dst: Id([2; 20]), hops: 9, body: body.into() }
+    }
+
+    fn push(batch: &mut Batch, envelope: &Routed<'_>) -> Option<Vec<u8>> {
+        batch.push(|buffer| encode_onto(envelope, buffer)).map(frame)
+    }
+
+    /// With room for a header before it.
+    fn frame(gathered: Gathered) -> Vec<u8> {
+        assert!(gathered.start >= HEADER);
+        gathered.buffer[gathered.start..].to_vec()
     }
 
     /// The envelopes of a frame.
@@ -97,11 +127,11 @@ mod tests {
     fn envelopes_come_back_in_order_and_one_is_sent_as_ever() {
         let mut batch = Batch::default();
         assert_eq!(batch.take(), None);
-        assert_eq!(batch.push(&envelope(b"alone")), None);
-        assert_eq!(batch.take(), Some(encode(&LinkFrame::Routed(envelope(b"alone")))));
+        assert_eq!(push(&mut batch, &envelope(b"alone")), None);
+        assert_eq!(batch.take().map(frame), Some(encode(&LinkFrame::Routed(envelope(b"alone")))));
         let bodies: Vec<[u8; 2]> = (0..200u8).map(|i| [i, 0]).collect();
-        assert!(bodies.iter().all(|body| batch.push(&envelope(body)).is_none()));
-        let frame = batch.take().expect("a batch");
+        assert!(bodies.iter().all(|body| push(&mut batch, &envelope(body)).is_none()));
+        let frame = frame(batch.take().expect("a batch"));
         let envelopes: Vec<Routed<'_>> = bodies.iter().map(|body| envelope(body)).collect();
         assert_eq!(frame, encode(&LinkFrame::Batch(envelopes.clone())));
         assert_eq!(read(&frame), envelopes);
@@ -112,8 +142,9 @@ mod tests {
     fn no_batch_exceeds_a_message_or_the_count() {
         for (size, count) in [(0, 1000), (1200, 500), (MAX_PIECE, 3), (3 * MAX_PIECE, 3)] {
             let (mut batch, body) = (Batch::default(), vec![7; size]);
-            let mut frames: Vec<Vec<u8>> = (0..count).filter_map(|_| batch.push(&envelope(&body))).collect();
-            frames.extend(batch.take());
+            let mut frames: Vec<Vec<u8>> =
+                (0..count).filter_map(|_| push(&mut batch, &envelope(&body))).collect();
+            frames.extend(batch.take().map(frame));
             for frame in &frames {
                 let envelopes = read(frame);
                 assert!(is_within_limit(&envelopes));

@@ -24,8 +24,10 @@ pub const MAX_PIECE: usize = MAX_BINARY - HEADER - TAG;
 /// The largest frame, in bytes; a larger one ends the link.
 pub const MAX_FRAME: usize = 2 * 1024 * 1024;
 
-const HEADER: usize = 9;
-const TAG: usize = 16;
+/// What stands before each piece, in bytes.
+pub const HEADER: usize = 9;
+/// What stands behind it on a WebSocket, in bytes.
+pub const TAG: usize = 16;
 const FIRST: u8 = 1;
 const LAST: u8 = 2;
 
@@ -83,17 +85,39 @@ impl Framing {
             .collect()
     }
 
+    /// The same as [`Self::split`] of what `buffer` holds behind its first `start` bytes, of which
+    /// the last [`HEADER`] are for the header: a frame of one piece is not copied.
+    pub fn split_in_place(&mut self, mut buffer: Vec<u8>, start: usize) -> Vec<Bytes> {
+        let frame = buffer.get(start..).unwrap_or_default();
+        let place = start.checked_sub(HEADER).filter(|_| frame.len() <= MAX_PIECE);
+        let header = place.and_then(|at| buffer.get_mut(at..start));
+        let (Some(header), Some(at)) = (header, place) else {
+            return self.split(buffer.get(start..).unwrap_or_default());
+        };
+        header.copy_from_slice(&self.header(FIRST | LAST));
+        if let Some(keys) = &self.keys {
+            let tag = tag(&keys.send, buffer.get(at..).unwrap_or_default());
+            buffer.extend_from_slice(&tag);
+        }
+        vec![Bytes::from(buffer).slice(at..)]
+    }
+
     fn seal(&mut self, flags: u8, piece: &[u8]) -> Bytes {
-        self.sent += 1;
         let mut message = Vec::with_capacity(HEADER + piece.len() + TAG);
-        message.push(flags);
-        message.extend_from_slice(&self.sent.to_be_bytes());
+        message.extend_from_slice(&self.header(flags));
         message.extend_from_slice(piece);
         if let Some(keys) = &self.keys {
             let tag = tag(&keys.send, &message);
             message.extend_from_slice(&tag);
         }
         message.into()
+    }
+
+    /// Of the next message.
+    fn header(&mut self, flags: u8) -> [u8; HEADER] {
+        self.sent += 1;
+        let [a, b, c, d, e, f, g, h] = self.sent.to_be_bytes();
+        [flags, a, b, c, d, e, f, g, h]
     }
 
     /// Takes one message; the frame, if it completes one.
@@ -172,6 +196,24 @@ mod tests {
                 let mut joined = messages.iter().filter_map(|message| b.join(message).expect("a message"));
                 assert_eq!(joined.next().as_deref(), Some(&*frame));
                 assert_eq!(joined.next(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_with_room_before_it_becomes_the_same_messages() {
+        for (mut a, mut b) in [pair(), (Framing::new(None), Framing::new(None))] {
+            for size in [1, 2, MAX_PIECE, MAX_PIECE + 1, 3 * MAX_PIECE] {
+                let frame: Vec<u8> = (0..size).map(|i| i as u8).collect();
+                for start in [HEADER, HEADER + 5, 3] {
+                    let buffer = [&vec![0; start], frame.as_slice()].concat();
+                    let messages = a.split_in_place(buffer, start);
+                    assert!(messages.iter().all(|message| message.len() <= MAX_BINARY));
+                    let mut joined =
+                        messages.iter().filter_map(|message| b.join(message).expect("a message"));
+                    assert_eq!(joined.next().as_deref(), Some(&*frame));
+                    assert_eq!(joined.next(), None);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use postcard::ser_flavors::Size;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::SignalKind;
@@ -300,6 +301,14 @@ pub fn encode_onto<T: Serialize>(frame: &T, buffer: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(frame, buffer).unwrap_or_default()
 }
 
+/// Writes a [`Routed`] with `body` as its body behind what `buffer` holds. The body is written
+/// where it belongs at once.
+pub fn encode_routed_onto<T: Serialize>(src: Id, dst: Id, hops: u8, body: &T, buffer: Vec<u8>) -> Vec<u8> {
+    let len = postcard::serialize_with_flavor(body, Size::default()).unwrap_or_default();
+    // A struct is its fields, and a byte string its length and its bytes.
+    encode_onto(body, encode_onto(&(src, dst, hops, len), buffer))
+}
+
 /// Reads a frame; all of `bytes` must belong to it.
 pub fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnreadableFrame> {
     match postcard::take_from_bytes(bytes) {
@@ -360,6 +369,13 @@ mod tests {
         assert_eq!(decode::<LinkFrame<'_>>(&bytes), Ok(routed));
         let LinkFrame::Routed(read) = decode(&bytes).expect("a frame") else { panic!("another frame") };
         assert!(matches!(read.body, Cow::Borrowed(_)), "the body is not copied");
+        for size in [0, 1, 127, 128, 20_000] {
+            let body = vec![7_u64; size];
+            let encoded =
+                Routed { src: Id([1; 20]), dst: Id([2; 20]), hops: 200, body: encode(&body).into() };
+            let at_once = encode_routed_onto(Id([1; 20]), Id([2; 20]), 200, &body, vec![1, 2]);
+            assert_eq!(at_once, [vec![1, 2], encode(&encoded)].concat());
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ fn only_a_neighbour_that_reads_batches_is_sent_them() {
             neighbour.say(&mut bench, &LinkFrame::Reads(Reads { batches }));
         }
         for body in [b"one", b"two", b"six"] {
-            bench.hub.pass_on(neighbour.id, envelope(body));
+            bench.hub.pass_on(neighbour.id, &envelope(body));
         }
         bench.hub.flush();
         let said: Vec<Output> =
@@ -79,7 +79,7 @@ fn a_batch_goes_out_before_the_link_it_waits_for_closes() {
     let mut bench = Bench::new(Settings::default());
     let mut neighbour = Neighbour::of(&mut bench);
     neighbour.say(&mut bench, &LinkFrame::Reads(Reads { batches: true }));
-    bench.hub.pass_on(neighbour.id, envelope(b"last"));
+    bench.hub.pass_on(neighbour.id, &envelope(b"last"));
     bench.hub.close_link(LINK, crate::wire::mesh::Bye::Draining);
     let said = bench.said();
     let sent = |output: &Output| matches!(output, Output::Binary { .. });

@@ -107,6 +107,15 @@ pub enum Dropped {
     Malformed,
 }
 
+/// A frame to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmission<'a> {
+    /// The frame.
+    pub frame: Frame<'a>,
+    /// Its message was sent before, and no acknowledgement came within a time-out.
+    pub in_vain: bool,
+}
+
 /// This hub's end of the two streams with one other hub.
 ///
 /// Idle, it takes a few hundred bytes and next to no heap.
@@ -226,13 +235,24 @@ impl Stream {
 
     /// The next frame to send.
     pub fn poll_transmit(&mut self, now: Time) -> Option<Frame<'_>> {
+        self.poll_transmission(now).map(|transmission| transmission.frame)
+    }
+
+    /// Whether [`Self::poll_transmit`] has a frame.
+    pub fn has_frame(&self, now: Time) -> bool {
+        self.reachable && (self.sender.has_message() || self.receiver.ack_at() <= now)
+    }
+
+    /// The next frame to send, and whether an acknowledgement of its message is overdue.
+    pub fn poll_transmission(&mut self, now: Time) -> Option<Transmission<'_>> {
         if !self.reachable {
             return None;
         }
         if let Some(index) = self.sender.poll_transmit(now) {
             let ack = self.receiver.take_ack();
             let (seq, payload) = self.sender.message(index)?;
-            return Some(Frame::Data(Data {
+            let in_vain = self.sender.is_overdue(seq);
+            let frame = Frame::Data(Data {
                 src_epoch: self.epoch,
                 dst_epoch: self.remote_epoch,
                 generation: self.sender.generation(),
@@ -240,12 +260,13 @@ impl Stream {
                 seq,
                 ack,
                 payload,
-            }));
+            });
+            return Some(Transmission { frame, in_vain });
         }
         if self.receiver.ack_at() > now {
             return None;
         }
-        self.receiver.take_ack().map(Frame::Ack)
+        self.receiver.take_ack().map(|ack| Transmission { frame: Frame::Ack(ack), in_vain: false })
     }
 
     /// The next event.
@@ -278,7 +299,8 @@ impl Stream {
 
     /// Whether message `seq` of the outgoing stream is unacknowledged and was
     /// sent in vain: no acknowledgement came within a time-out.
-    pub fn is_overdue(&self, seq: u64) -> bool {
+    #[cfg(test)]
+    fn is_overdue(&self, seq: u64) -> bool {
         self.sender.is_overdue(seq)
     }
 

@@ -124,6 +124,11 @@ impl Sender {
         Ok(())
     }
 
+    /// Whether some message may go out.
+    pub(super) fn has_message(&self) -> bool {
+        self.sent < self.window.limit() && (self.lost > 0 || self.next_new().is_some())
+    }
+
     /// Marks the next message that may go out as sent and says which it is.
     pub(super) fn poll_transmit(&mut self, now: Time) -> Option<usize> {
         if self.sent >= self.window.limit() {
