@@ -30,6 +30,9 @@ const WITHIN: u32 = 16_000;
 /// What UDP, IP and DTLS add to a packet, in bytes.
 const HEADERS: u32 = 48 + 37;
 
+/// The most that the kernel takes at once, in bytes: what fits into an IPv4 packet with its headers.
+const MAX_DATAGRAM: u32 = 65_507;
+
 /// The largest SCTP packet for a channel at these local addresses, if it is other than what
 /// fits through any network.
 pub(super) fn packet_size(addresses: &[IpAddr]) -> Option<u32> {
@@ -53,13 +56,18 @@ pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     /// This machine's addresses, as far as the channel uses them.
     own: Arc<[IpAddr]>,
+    /// How many datagrams go to the kernel at once, at most.
+    together: usize,
     /// How much of what is being sent one by one is sent.
     sent: AtomicUsize,
 }
 
 impl Socket {
     pub(super) fn new(inner: Arc<dyn AsyncUdpSocket>, own: Arc<[IpAddr]>) -> Self {
-        Self { inner, own, sent: AtomicUsize::new(0) }
+        // The crate gathers as many as are worth it, or as there may be. Of large ones four are.
+        let together =
+            packet_size(&own).map_or(usize::MAX, |size| (MAX_DATAGRAM / (size + HEADERS)) as usize);
+        Self { inner, own, together, sent: AtomicUsize::new(0) }
     }
 
     /// Whether datagrams to that address cross the loopback interface alone.
@@ -113,7 +121,7 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn max_gso_segments(&self) -> usize {
-        self.inner.max_gso_segments()
+        self.inner.max_gso_segments().min(self.together)
     }
 
     /// The crate's buffer for what it receives has room for that many packets of 1,500 bytes.
