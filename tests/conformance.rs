@@ -44,7 +44,9 @@ async fn echo(mut events: mpsc::Receiver<EdgeEvent>) {
                 outbox.read();
                 outboxes.insert(conn, outbox);
             }
-            EdgeEvent::Text { conn, text, .. } => send(&outboxes, conn, Item::Text(text.to_string())),
+            EdgeEvent::Texts { conn, texts, .. } => {
+                texts.iter().for_each(|text| send(&outboxes, conn, Item::Text(text.to_string())));
+            }
             EdgeEvent::Binary { conn, bytes, .. } => send(&outboxes, conn, Item::Binary(bytes)),
             EdgeEvent::Closed { conn, .. } => {
                 outboxes.remove(&conn);

@@ -27,7 +27,9 @@ use crate::service::{StartRule, Supervisor};
 /// Events handled before anything else gets its turn, other tasks included:
 /// each event may give several sessions something to send.
 const BATCH: usize = 64;
-/// Bytes of messages after which it does the same: large ones take their time.
+/// Messages of clients after which it does the same: one event may carry several of them.
+const BATCH_MESSAGES: usize = 128;
+/// Their bytes after which it does so too: large ones take their time.
 const BATCH_BYTES: usize = 128 * 1024;
 /// The longest sleep. A timer further off than that is looked at again then.
 const MAX_SLEEP: Duration = Duration::from_secs(3600);
@@ -170,12 +172,13 @@ impl Driver {
                 () = tokio::time::sleep_until(due) => {}
             }
             handled += events.len() + messages.len();
-            let mut bytes = 0;
+            let mut since = (0, 0);
             for event in events.drain(..) {
-                bytes += event.message_len();
+                let (count, bytes) = event.messages();
+                since = (since.0 + count, since.1 + bytes);
                 self.event(event);
-                if bytes >= BATCH_BYTES {
-                    bytes = 0;
+                if since.0 >= BATCH_MESSAGES || since.1 >= BATCH_BYTES {
+                    since = (0, 0);
                     self.finish();
                     tokio::task::yield_now().await;
                 }
@@ -269,9 +272,11 @@ impl Driver {
                 self.connections.closed(conn);
                 self.take(Input::DialFailed { conn, error });
             }
-            EdgeEvent::Text { conn, text, room } => {
-                self.connections.counters().text_in.one(text.len());
-                self.take(Input::Text { conn, text: text.as_str() });
+            EdgeEvent::Texts { conn, texts, room } => {
+                for text in texts {
+                    self.connections.counters().text_in.one(text.len());
+                    self.take(Input::Text { conn, text: text.as_str() });
+                }
                 drop(room);
             }
             EdgeEvent::Binary { conn, bytes, room } => {

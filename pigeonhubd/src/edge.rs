@@ -48,8 +48,8 @@ pub enum EdgeEvent {
     Dialled { conn: ConnId, remote: Option<std::net::IpAddr> },
     /// A dialled WebSocket could not be opened.
     DialFailed { conn: ConnId, error: String },
-    /// A text message.
-    Text { conn: ConnId, text: Utf8Bytes, room: Room },
+    /// Text messages that came together.
+    Texts { conn: ConnId, texts: Vec<Utf8Bytes>, room: Room },
     /// A binary message.
     Binary { conn: ConnId, bytes: Bytes, room: Room },
     /// A WebSocket pong.
@@ -61,12 +61,12 @@ pub enum EdgeEvent {
 }
 
 impl EdgeEvent {
-    /// Bytes of its message, if it has one.
-    pub fn message_len(&self) -> usize {
+    /// How many messages it carries, and their bytes.
+    pub fn messages(&self) -> (usize, usize) {
         match self {
-            Self::Text { text, .. } => text.len(),
-            Self::Binary { bytes, .. } => bytes.len(),
-            _ => 0,
+            Self::Texts { texts, .. } => (texts.len(), texts.iter().map(|text| text.len()).sum()),
+            Self::Binary { bytes, .. } => (1, bytes.len()),
+            _ => (0, 0),
         }
     }
 }
@@ -249,13 +249,22 @@ impl Edge {
     }
 }
 
-/// Budget units of a message: its KiB from 4 KiB on. A message larger than the
+/// Bytes from which on a message needs room of its own.
+const LARGE: usize = 4 * 1024;
+
+/// What messages in one event count in the budget, in bytes: each but the first as a large one at
+/// least, so that no more of them wait than events may.
+pub fn weight(messages: usize, bytes: usize) -> usize {
+    bytes.max(messages.saturating_sub(1).saturating_mul(LARGE))
+}
+
+/// Budget units of a message: its KiB from [`LARGE`] on. A message larger than the
 /// whole budget takes the whole budget.
 fn units(len: usize) -> u32 {
-    match u32::try_from(len / 1024).unwrap_or(u32::MAX) {
-        0..4 => 0,
-        kib => kib.min(EVENT_BUDGET_KIB),
+    if len < LARGE {
+        return 0;
     }
+    u32::try_from(len / 1024).map_or(EVENT_BUDGET_KIB, |kib| kib.min(EVENT_BUDGET_KIB))
 }
 
 #[cfg(test)]
@@ -272,6 +281,14 @@ mod tests {
         assert!(edge.try_room(1 << 20).is_none(), "the budget is used up");
         drop(all);
         assert!(edge.try_room(1 << 20).is_some(), "the budget came back");
+    }
+
+    #[tokio::test]
+    async fn as_many_small_messages_wait_as_events_may() {
+        let (edge, _intake) = Edge::new();
+        assert_eq!((weight(1, 100), weight(1, 5000), weight(3, 9000)), (100, 5000, 9000));
+        let rooms: Vec<Room> = std::iter::from_fn(|| edge.try_room(weight(33, 33))).collect();
+        assert_eq!(rooms.len() * 32, EVENT_QUEUE);
     }
 
     #[tokio::test]

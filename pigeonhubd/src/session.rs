@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 pub use self::limit::{Limit, MAX_REFUSED};
 use crate::direct::Turn;
 use crate::driver::Clock;
-use crate::edge::{Edge, EdgeEvent, Room};
+use crate::edge::{Edge, EdgeEvent, Room, weight};
 use crate::outbox::{Close, Next, Outbox};
 use crate::stream::{Pipe, TURN, linger};
 use crate::tally::Passed;
@@ -67,9 +67,13 @@ pub struct Session<S> {
     edge: Edge,
     /// Whether the driver wants to hear what comes in.
     reading: bool,
-    /// A message came in that the driver has no room for yet. Nothing more is
+    /// Texts for the driver that came in one turn.
+    gathered: Option<Gathered>,
+    /// Something came in that the driver has no room for yet. Nothing more is
     /// read until it has.
     blocked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    /// How it ended behind that.
+    ended: Option<Box<End>>,
     /// See [`WRITE_STALL`].
     max_stall: Duration,
     /// Set while the socket takes nothing: when to give up, and how many bytes
@@ -80,6 +84,13 @@ pub struct Session<S> {
     alive_at: u64,
     /// What its address may send.
     limit: Option<Box<Limit>>,
+}
+
+/// They go to the driver as one event: each would cost a wake-up.
+struct Gathered {
+    texts: Vec<Utf8Bytes>,
+    bytes: usize,
+    turn: Turn,
 }
 
 enum End {
@@ -105,9 +116,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         edge: Edge,
         reading: bool,
     ) -> Self {
-        let (blocked, max_stall, stall) = (None, WRITE_STALL, None);
-        let (passed, alive_at, limit) = (Passed::default(), 0, None);
-        Self { conn, ws, outbox, edge, reading, blocked, max_stall, stall, passed, alive_at, limit }
+        Self {
+            conn,
+            ws,
+            outbox,
+            edge,
+            reading,
+            gathered: None,
+            blocked: None,
+            ended: None,
+            max_stall: WRITE_STALL,
+            stall: None,
+            passed: Passed::default(),
+            alive_at: 0,
+            limit: None,
+        }
     }
 
     /// With another limit than [`WRITE_STALL`].
@@ -167,17 +190,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if answered && read.is_pending() { self.poll_write(cx) } else { read }
     }
 
-    /// Takes what came in, a batch at a time.
+    /// Takes what came in, a turn at a time.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if !ready!(self.poll_blocked(cx)) {
+            return Poll::Ready(End::Gone);
+        }
+        if let Some(end) = self.ended.take() {
+            return Poll::Ready(*end);
+        }
+        let read = self.poll_turn(cx);
+        self.pass_gathered();
+        if self.blocked.is_none() {
+            return read;
+        }
+        if let Poll::Ready(end) = read {
+            self.ended = Some(Box::new(end));
+        }
+        // The driver has to know whom to wake.
+        if self.poll_blocked(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Ready once the driver has room for what came in; false if it is gone.
+    fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Some(blocked) = &mut self.blocked else { return Poll::Ready(true) };
+        let there = ready!(blocked.as_mut().poll(cx));
+        // What has no room is told again.
+        self.blocked = (!there).then(|| Box::pin(std::future::ready(false)) as _);
+        Poll::Ready(there)
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut bytes = 0;
         for _ in 0..READ_BATCH {
-            if let Some(blocked) = &mut self.blocked {
-                if !ready!(blocked.as_mut().poll(cx)) {
-                    return Poll::Ready(End::Gone);
-                }
-                self.blocked = None;
-            }
-            if !self.reading {
+            if !self.reading || self.blocked.is_some() {
                 return Poll::Pending;
             }
             match ready!(Pin::new(&mut self.ws).poll_next(cx)) {
@@ -247,13 +295,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 if len <= MOST_DIRECT && self.hand_over(&text) {
                     return;
                 }
-                self.pass(len, move |room| EdgeEvent::Text { conn, text, room });
+                let turn = || Turn::new(&self.outbox);
+                let new = || Gathered { texts: Vec::new(), bytes: 0, turn: turn() };
+                let gathered = self.gathered.get_or_insert_with(new);
+                gathered.texts.push(text);
+                gathered.bytes += len;
             }
             Message::Binary(bytes) => {
-                let len = bytes.len();
-                self.pass(len, move |room| EdgeEvent::Binary { conn, bytes, room });
+                self.pass_gathered();
+                let (len, turn) = (bytes.len(), Turn::new(&self.outbox));
+                self.pass(len, turn, move |room| EdgeEvent::Binary { conn, bytes, room });
             }
-            Message::Pong(_) => self.pass(0, move |_| EdgeEvent::Pong { conn }),
+            Message::Pong(_) => {
+                self.pass_gathered();
+                let turn = Turn::new(&self.outbox);
+                self.pass(0, turn, move |_| EdgeEvent::Pong { conn });
+            }
             // The WebSocket has queued the pong, and sends it when it is polled next.
             Message::Ping(_) | Message::Frame(_) | Message::Close(_) => {}
         }
@@ -278,21 +335,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         true
     }
 
-    /// Gives a message to the driver, now or, when it has no room, as soon as it has.
-    fn pass(&mut self, len: usize, event: impl FnOnce(Room) -> EdgeEvent + Send + 'static) {
-        let turn = Turn::new(&self.outbox);
+    /// Gives the driver what is gathered for it.
+    fn pass_gathered(&mut self) {
+        let Some(Gathered { texts, bytes, turn }) = self.gathered.take() else { return };
+        let conn = self.conn;
+        let weight = weight(texts.len(), bytes);
+        self.pass(weight, turn, move |room| EdgeEvent::Texts { conn, texts, room });
+    }
+
+    /// Gives something to the driver, behind what it has no room for yet: now or, when it has no
+    /// room, as soon as it has.
+    fn pass(&mut self, len: usize, turn: Turn, event: impl FnOnce(Room) -> EdgeEvent + Send + 'static) {
+        let edge = self.edge.clone();
+        if let Some(before) = self.blocked.take() {
+            self.blocked = Some(Box::pin(async move {
+                before.await && edge.send(event(edge.room(len).await.with_turn(turn))).await
+            }));
+            return;
+        }
         if let Some(room) = self.edge.try_room(len) {
             match self.edge.try_send(event(room.with_turn(turn))) {
                 Ok(true) => {}
                 Ok(false) => self.blocked = Some(Box::pin(std::future::ready(false))),
-                Err(event) => {
-                    let edge = self.edge.clone();
-                    self.blocked = Some(Box::pin(async move { edge.send(event).await }));
-                }
+                Err(event) => self.blocked = Some(Box::pin(async move { edge.send(event).await })),
             }
             return;
         }
-        let edge = self.edge.clone();
         self.blocked = Some(Box::pin(async move {
             let room = edge.room(len).await;
             edge.send(event(room.with_turn(turn))).await

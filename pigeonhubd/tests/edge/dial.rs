@@ -74,8 +74,8 @@ async fn a_dialled_websocket_works_both_ways_and_ends() {
     assert_eq!(remote, Some(address.ip()));
 
     far.send(Message::from("hello")).await.unwrap();
-    let EdgeEvent::Text { text, .. } = dial.next().await else { panic!("it is read at once") };
-    assert_eq!(text.as_str(), "hello");
+    let EdgeEvent::Texts { texts, .. } = dial.next().await else { panic!("it is read at once") };
+    assert_eq!(texts.iter().map(|text| text.as_str()).collect::<Vec<_>>(), ["hello"]);
     dial.outbox.push(Item::Binary(vec![1, 2].into())).unwrap();
     assert_eq!(far.next().await.unwrap().unwrap(), Message::from(vec![1, 2]));
 

@@ -1,5 +1,6 @@
 //! What the tests stand on: a listener whose driver is the test.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) type Client = WebSocketStream<MaybeTlsStream<TcpStream>>;
 pub(crate) struct Ground {
     pub(crate) address: SocketAddr,
     pub(crate) events: mpsc::Receiver<EdgeEvent>,
+    /// Texts that came with one that was looked at.
+    texts: VecDeque<(ConnId, String)>,
     pub(crate) edge: Edge,
     _stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
@@ -64,7 +67,8 @@ impl Ground {
                 let _ = query.reply.send(Ok(answer(&query.command)));
             }
         });
-        Self { address, events, edge, _stop: stop, serving, answering }
+        let texts = VecDeque::new();
+        Self { address, events, texts, edge, _stop: stop, serving, answering }
     }
 
     /// From now on nobody answers questions.
@@ -99,6 +103,7 @@ impl Ground {
     }
 
     pub(crate) async fn next(&mut self) -> EdgeEvent {
+        assert!(self.texts.is_empty(), "{:?} came before", self.texts);
         self.events.recv().await.unwrap()
     }
 
@@ -115,10 +120,16 @@ impl Ground {
 
     /// The text that comes next, if it is one.
     pub(crate) async fn text(&mut self) -> (ConnId, String) {
+        if let Some(text) = self.texts.pop_front() {
+            return text;
+        }
         match self.next().await {
-            EdgeEvent::Text { conn, text, .. } => (conn, text.to_string()),
+            EdgeEvent::Texts { conn, texts, .. } => {
+                self.texts.extend(texts.iter().map(|text| (conn, text.to_string())));
+            }
             other => panic!("a text was expected, not {other:?}"),
         }
+        self.texts.pop_front().unwrap()
     }
 
     /// Sends raw bytes, and returns all that comes back until the far end closes.

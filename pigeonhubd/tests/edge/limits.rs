@@ -9,7 +9,7 @@ use pigeonhub_proto::io::{ClosedBy, Output};
 use pigeonhubd::channel::ChannelConfig;
 use pigeonhubd::connections::Connections;
 use pigeonhubd::dial::Dialler;
-use pigeonhubd::edge::{EVENT_BUDGET_KIB, EVENT_QUEUE};
+use pigeonhubd::edge::{EVENT_BUDGET_KIB, EVENT_QUEUE, weight};
 use pigeonhubd::listener::SPARE_CONNECTIONS;
 use pigeonhubd::outbox::MAX_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,8 +80,8 @@ async fn a_flood_waits_for_the_driver_and_arrives_whole() {
         }
         sink
     });
-    // The driver sleeps: the queue fills to its limit, and no further.
-    while ground.events.len() < EVENT_QUEUE {
+    // The driver sleeps: what waits fills up to its limit, and no further.
+    while ground.edge.try_room(weight(32, 0)).is_some() {
         tokio::task::yield_now().await;
     }
     for i in 0..count {
