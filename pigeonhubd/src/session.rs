@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn poll_blocked(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Some(blocked) = &mut self.blocked else { return Poll::Ready(true) };
         let there = ready!(blocked.as_mut().poll(cx));
-        // What has no room is told again.
+        // Without a driver there is none later either.
         self.blocked = (!there).then(|| Box::pin(std::future::ready(false)) as _);
         Poll::Ready(there)
     }
@@ -295,8 +295,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 if len <= MOST_DIRECT && self.hand_over(&text) {
                     return;
                 }
-                let turn = || Turn::new(&self.outbox);
-                let new = || Gathered { texts: Vec::new(), bytes: 0, turn: turn() };
+                let new = || Gathered { texts: Vec::new(), bytes: 0, turn: Turn::new(&self.outbox) };
                 let gathered = self.gathered.get_or_insert_with(new);
                 gathered.texts.push(text);
                 gathered.bytes += len;
