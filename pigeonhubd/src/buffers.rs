@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 
 /// Bytes read from a socket at once, at most.
-pub const READ: usize = 16 * 1024;
+pub const READ: usize = 48 * 1024;
 
 /// The largest buffer for sending that is kept, in bytes.
 const KEPT: usize = 128 * 1024;

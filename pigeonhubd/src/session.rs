@@ -25,7 +25,7 @@ use crate::direct::Turn;
 use crate::driver::Clock;
 use crate::edge::{Edge, EdgeEvent, Room, weight};
 use crate::outbox::{Close, Next, Outbox};
-use crate::stream::{Pipe, TURN, linger};
+use crate::stream::{LONG_TURN, Pipe, TURN, linger};
 use crate::tally::Passed;
 
 /// How long a close may take: sending what waits, and the far end's answer.
@@ -35,7 +35,7 @@ pub const CLOSE_WAIT: Duration = Duration::from_secs(2);
 pub const WRITE_STALL: Duration = Duration::from_secs(30);
 
 /// Messages that one session handles before it lets others go first, unless it comes to
-/// [`TURN`] bytes before.
+/// [`Pipe::turn`] bytes before.
 const READ_BATCH: u32 = 32;
 
 /// The largest message that a session looks into itself, in bytes: larger ones take their time, and
@@ -198,7 +198,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         if let Some(end) = self.ended.take() {
             return Poll::Ready(*end);
         }
-        let read = self.poll_turn(cx);
+        let mut count = 0;
+        let read = self.poll_turn(cx, &mut count);
+        match count {
+            0 => {}
+            1 => self.ws.get_mut().set_turn(TURN),
+            // They are small, so more are read at once.
+            _ => self.ws.get_mut().set_turn(LONG_TURN),
+        }
         self.pass_gathered();
         if self.blocked.is_none() {
             return read;
@@ -222,8 +229,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         Poll::Ready(there)
     }
 
-    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let mut bytes = 0;
+    /// Counts messages in `count`.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, count: &mut u32) -> Poll<End> {
+        let (mut bytes, turn) = (0, self.ws.get_ref().turn());
         for _ in 0..READ_BATCH {
             if !self.reading || self.blocked.is_some() {
                 return Poll::Pending;
@@ -232,12 +240,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Some(Ok(Message::Close(frame))) => return Poll::Ready(End::Remote(frame)),
                 Some(Ok(message)) => {
                     bytes += message.len();
+                    *count += 1;
                     self.received(message);
                 }
                 Some(Err(error)) => return Poll::Ready(End::Failed(error)),
                 None => return Poll::Ready(End::Broken(String::from(LOST))),
             }
-            if bytes >= TURN {
+            if bytes >= turn {
                 break;
             }
         }

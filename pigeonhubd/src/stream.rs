@@ -42,6 +42,9 @@ const MOST_WAITING: usize = 64 * 1024;
 /// else keep its thread for milliseconds, and those behind it waiting.
 pub const TURN: usize = 16 * 1024;
 
+/// The same for a far end whose messages are small, and take little time each.
+pub const LONG_TURN: usize = buffers::READ;
+
 /// A stream with buffers that it has only while there is something in them.
 ///
 /// What is written waits for a flush, so that many messages leave in one piece,
@@ -58,18 +61,30 @@ pub struct Pipe<S> {
     written: u64,
     /// Bytes read since others had their turn.
     in_a_row: usize,
+    /// How many that may be.
+    turn: usize,
 }
 
 impl<S> Pipe<S> {
     /// Nothing has passed yet.
     pub fn new(inner: S) -> Self {
-        Self { inner, incoming: None, outgoing: Vec::new(), sent: 0, written: 0, in_a_row: 0 }
+        Self { inner, incoming: None, outgoing: Vec::new(), sent: 0, written: 0, in_a_row: 0, turn: TURN }
     }
 
     /// Bytes that the stream below took so far: by these a session tells a slow
     /// far end from one that takes nothing at all.
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// Bytes read without a pause.
+    pub fn turn(&self) -> usize {
+        self.turn
+    }
+
+    /// From now on so many, [`LONG_TURN`] at most.
+    pub fn set_turn(&mut self, turn: usize) {
+        self.turn = turn.min(LONG_TURN);
     }
 
     /// Whether nothing waits to be written.
@@ -126,13 +141,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Pipe<S> {
         if self.hand_out(buf) {
             return Poll::Ready(Ok(()));
         }
-        if self.in_a_row >= TURN {
+        if self.in_a_row >= self.turn {
             self.in_a_row = 0;
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         let mut buffer = buffers::reading();
-        let mut piece = ReadBuf::new(&mut buffer);
+        let turn = self.turn;
+        let mut piece = ReadBuf::new(buffer.get_mut(..turn).unwrap_or_default());
         let read = Pin::new(&mut self.inner).poll_read(cx, &mut piece);
         let count = piece.filled().len();
         if matches!(read, Poll::Ready(Ok(()))) && count > 0 {
@@ -181,16 +197,19 @@ mod tests {
 
     #[test]
     fn others_get_their_turn_while_much_comes_in() {
-        let much = vec![7; 3 * TURN];
-        let mut pipe = Pipe::new(much.as_slice());
-        let (mut piece, mut bytes, mut turns) = (vec![0; 5000], 0, 0);
-        loop {
-            match pipe.read(&mut piece).now_or_never() {
-                Some(Ok(0)) => break,
-                Some(count) => bytes += count.expect("memory can be read"),
-                None => turns += 1,
+        for turn in [TURN, LONG_TURN] {
+            let much = vec![7; 3 * turn];
+            let mut pipe = Pipe::new(much.as_slice());
+            pipe.set_turn(turn);
+            let (mut piece, mut bytes, mut turns) = (vec![0; 5000], 0, 0);
+            loop {
+                match pipe.read(&mut piece).now_or_never() {
+                    Some(Ok(0)) => break,
+                    Some(count) => bytes += count.expect("memory can be read"),
+                    None => turns += 1,
+                }
             }
+            assert_eq!((bytes, turns), (much.len(), 3));
         }
-        assert_eq!((bytes, turns), (much.len(), 3));
     }
 }
