@@ -72,7 +72,7 @@ pub struct Session<S> {
     /// Something came in that the driver has no room for yet. Nothing more is
     /// read until it has.
     blocked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
-    /// How it ended behind that.
+    /// How the WebSocket ended behind that.
     ended: Option<Box<End>>,
     /// See [`WRITE_STALL`].
     max_stall: Duration,
