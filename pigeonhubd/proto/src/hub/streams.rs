@@ -176,7 +176,7 @@ impl Hub {
     /// The message of that hub that is being handled is of no use here: its sender is to know.
     pub(super) fn refuse_last(&mut self, hub: Id) {
         if let Some(with) = self.streams.by_hub.get_mut(&hub) {
-            with.stream.refuse_last(self.now.mono);
+            with.stream.refuse_last(1, self.now.mono);
         }
     }
 
@@ -203,8 +203,8 @@ impl Hub {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
-                stream::Event::Acked(token) => self.signal_acked(token),
-                stream::Event::Refused(token) => self.signal_refused(token),
+                stream::Event::Acked { token, refused: 0 } => self.signal_acked(token),
+                stream::Event::Acked { token, .. } => self.signal_refused(token),
             }
         }
         self.streams.sending.insert(hub);

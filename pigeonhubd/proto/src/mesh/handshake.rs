@@ -22,7 +22,7 @@ use crate::id::Id;
 use crate::time::Time;
 
 /// The version of the mesh protocol.
-pub const MESH_VERSION: u32 = 1;
+pub const MESH_VERSION: u32 = 2;
 
 /// Proofs of mesh keys that one hub may offer.
 pub const MAX_MACS: usize = 2;

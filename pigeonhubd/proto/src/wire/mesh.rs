@@ -49,7 +49,7 @@ pub enum LinkFrame<'a> {
     Batch(Vec<Routed<'a>>),
 }
 
-/// What a hub reads that the first hubs of version 1 did not. Grows at its end.
+/// What a hub reads that the first hubs of its version did not. Grows at its end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reads {
     /// [`LinkFrame::Batch`].

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
-use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::WINDOW_MESSAGES;
 
 /// One datagram of a stream, without the envelope that routes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frame<'a> {
     /// A message, and what was received of the other direction.
     #[serde(borrow)]
@@ -19,7 +18,7 @@ pub enum Frame<'a> {
 }
 
 /// One message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data<'a> {
     /// The sender's start time.
     pub src_epoch: u64,
@@ -40,7 +39,7 @@ pub struct Data<'a> {
 }
 
 /// What was received of one stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ack {
     /// The stream's sender, by its start time …
     pub epoch: u64,
@@ -50,80 +49,63 @@ pub struct Ack {
     pub upto: u64,
     /// Bit `i`: message `upto + 2 + i` is here and waits for an earlier one.
     pub held: u64,
-    /// Which of the messages up to `upto` were of no use to their receiver.
+    /// Which parts of the messages up to `upto` were of no use to their receiver.
     pub refused: Refused,
 }
 
 impl Ack {
-    /// Whether message `seq`, delivered by what this says, was refused.
-    pub(super) fn refuses(&self, seq: u64) -> bool {
-        self.upto.checked_sub(seq).is_some_and(|back| self.refused.contains(back))
+    /// Which parts of message `seq`, delivered by what this says, were refused.
+    pub(super) fn refuses(&self, seq: u64) -> Parts {
+        self.upto.checked_sub(seq).map_or(0, |back| self.refused.of(back))
     }
 }
 
-/// Words of 64 bits for a whole window of messages.
-const WORDS: usize = WINDOW_MESSAGES.div_ceil(64);
+/// Parts of one message, bit `i` for the part that the caller calls `i`.
+pub type Parts = u64;
 
-/// A set of messages, each by how far it is below [`Ack::upto`], 0 for that one
-/// itself. It reaches back a whole window: no message that an acknowledgement
-/// can be the first to tell of is further away.
-///
-/// On the wire a list of words without the zeros at its end, so mostly one byte.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refused([u64; WORDS]);
+/// Which parts of which messages were refused: of each message with any, how far
+/// it is below [`Ack::upto`], 0 for that one itself, and the parts. It reaches back
+/// a whole window: no message that an acknowledgement can be the first to tell of
+/// is further away. Mostly empty, which is one byte on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused(Vec<(u64, Parts)>);
 
 impl Refused {
-    /// The empty set.
-    pub const NONE: Self = Self([0; WORDS]);
-
-    /// One further away than a window is left out.
-    pub(super) fn insert(&mut self, back: u64) {
-        if let Some(word) = usize::try_from(back / 64).ok().and_then(|at| self.0.get_mut(at)) {
-            *word |= 1 << (back % 64);
-        }
+    /// Each message at most once; a whole window of them at most.
+    pub(super) fn new(refused: impl Iterator<Item = (u64, Parts)>) -> Self {
+        Self(refused.take(WINDOW_MESSAGES).collect())
     }
 
-    fn contains(&self, back: u64) -> bool {
-        let word = usize::try_from(back / 64).ok().and_then(|at| self.0.get(at));
-        word.is_some_and(|word| word >> (back % 64) & 1 == 1)
-    }
-}
-
-impl Serialize for Refused {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let len = self.0.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
-        let mut words = serializer.serialize_seq(Some(len))?;
-        self.0.iter().take(len).try_for_each(|word| words.serialize_element(word))?;
-        words.end()
+    fn of(&self, back: u64) -> Parts {
+        self.0.iter().find(|(message, _)| *message == back).map_or(0, |(_, parts)| *parts)
     }
 }
 
 impl<'de> Deserialize<'de> for Refused {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(Words)
+        deserializer.deserialize_seq(Messages)
     }
 }
 
-/// Reads the words of a [`Refused`], and none beyond.
-struct Words;
+/// Reads the messages of a [`Refused`], and no more than may be.
+struct Messages;
 
-impl<'de> Visitor<'de> for Words {
+impl<'de> Visitor<'de> for Messages {
     type Value = Refused;
 
     fn expecting(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(to, "at most {WORDS} words")
+        write!(to, "at most {WINDOW_MESSAGES} messages")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut words: A) -> Result<Refused, A::Error> {
-        let mut refused = Refused::NONE;
-        for place in &mut refused.0 {
-            let Some(word) = words.next_element()? else { return Ok(refused) };
-            *place = word;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut messages: A) -> Result<Refused, A::Error> {
+        let mut refused = Vec::new();
+        while let Some(message) = messages.next_element()? {
+            if refused.len() >= WINDOW_MESSAGES {
+                return Err(A::Error::invalid_length(WINDOW_MESSAGES + 1, &self));
+            }
+            refused.push(message);
         }
-        match words.next_element::<u64>()? {
-            None => Ok(refused),
-            Some(_) => Err(A::Error::invalid_length(WORDS + 1, &self)),
-        }
+        Ok(Refused(refused))
     }
 }
 

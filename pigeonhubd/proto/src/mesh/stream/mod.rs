@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-pub use self::frame::{Ack, Data, Frame, Refused};
+pub use self::frame::{Ack, Data, Frame, Parts, Refused};
 use self::receiver::Receiver;
 use self::sender::Sender;
 use crate::time::Time;
@@ -69,9 +69,12 @@ pub enum Event {
     /// they said must be asked for again.
     Missed,
     /// The far end's `Stream` delivered the message pushed with this token, and all before it.
-    Acked(Token),
-    /// The same, but whoever took the message there had no use for it: see [`Stream::refuse_last`].
-    Refused(Token),
+    Acked {
+        /// The token.
+        token: Token,
+        /// Parts that whoever took the message there had no use for: see [`Stream::refuse_last`].
+        refused: Parts,
+    },
 }
 
 /// Why a message was not taken.
@@ -108,7 +111,7 @@ pub enum Dropped {
 }
 
 /// A frame to send.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmission<'a> {
     /// The frame.
     pub frame: Frame<'a>,
@@ -278,17 +281,17 @@ impl Stream {
         event
     }
 
-    /// The message of the latest [`Event::Delivered`] is of no use here. Its
-    /// sender learns that with the acknowledgement, so both or neither, as
-    /// [`Event::Refused`]. To be called before the next [`Self::poll_transmit`].
-    pub fn refuse_last(&mut self, now: Time) {
+    /// Parts of the message of the latest [`Event::Delivered`] are of no use here. Its
+    /// sender learns that with the acknowledgement, so both or neither. To be
+    /// called before the next [`Self::poll_transmit`].
+    pub fn refuse_last(&mut self, parts: Parts, now: Time) {
         let anew = |event: &Event| matches!(event, Event::Restarted | Event::Missed);
         if self.events.iter().any(anew) {
             // It was of a stream that is over: its sender has given up on it, or is another process.
             return;
         }
         let later = self.events.iter().filter(|event| matches!(event, Event::Delivered(_))).count();
-        self.receiver.refuse(later, now);
+        self.receiver.refuse(later, parts, now);
     }
 
     /// When to call [`Self::handle_timeout`] and then [`Self::poll_transmit`];

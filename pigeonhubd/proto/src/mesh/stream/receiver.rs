@@ -1,11 +1,11 @@
 //! The receiving half: puts messages in order and says what came.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::frame::{Ack, Data, Refused};
+use super::frame::{Ack, Data, Parts, Refused};
 use super::{Dropped, Event, HELD_BYTES, HELD_MESSAGES, MAX_PAYLOAD, WINDOW_MESSAGES};
 use crate::time::Time;
 
@@ -35,8 +35,8 @@ struct Incoming {
     held: BTreeMap<u64, Bytes>,
     /// Their bytes.
     held_bytes: usize,
-    /// Those of the last window that were delivered and refused.
-    refused: BTreeSet<u64>,
+    /// Those of the last window that were delivered and refused, by their parts.
+    refused: BTreeMap<u64, Parts>,
 }
 
 impl Receiver {
@@ -81,7 +81,7 @@ impl Receiver {
             next: 1,
             held: BTreeMap::new(),
             held_bytes: 0,
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
         }))
     }
 
@@ -104,17 +104,17 @@ impl Receiver {
         let first = stream.next + 1;
         let held = stream.held.range(first..first + 64).fold(0, |bits, (seq, _)| bits | 1 << (seq - first));
         let upto = stream.next - 1;
-        let mut refused = Refused::NONE;
-        stream.refused.iter().for_each(|seq| refused.insert(upto.saturating_sub(*seq)));
+        let refused = stream.refused.iter().map(|(seq, parts)| (upto.saturating_sub(*seq), *parts));
+        let refused = Refused::new(refused.filter(|(back, _)| *back < WINDOW_MESSAGES as u64));
         Some(Ack { epoch, generation, upto, held, refused })
     }
 
-    /// The message delivered `later` messages before the latest is of no use here.
-    pub(super) fn refuse(&mut self, later: usize, now: Time) {
+    /// Parts of the message delivered `later` messages before the latest are of no use here.
+    pub(super) fn refuse(&mut self, later: usize, parts: Parts, now: Time) {
         let Some(stream) = self.stream.as_mut() else { return };
         let latest = stream.next - 1;
         let Some(seq) = latest.checked_sub(later as u64).filter(|seq| *seq > 0) else { return };
-        stream.refused.insert(seq);
+        *stream.refused.entry(seq).or_default() |= parts;
         // The sender cannot have messages further back that are unacknowledged.
         stream.refused = stream.refused.split_off(&latest.saturating_sub(WINDOW_MESSAGES as u64 - 1));
         self.ack_at = self.ack_at.min(now);

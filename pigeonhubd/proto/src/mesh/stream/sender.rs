@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::frame::Ack;
+use super::frame::{Ack, Parts};
 use super::pace::{RoundTrip, Window};
 use super::{
     Dropped, Event, MAX_PAYLOAD, PushError, QUEUE_BYTES, QUEUE_MESSAGES, Token, WINDOW_BYTES, WINDOW_MESSAGES,
@@ -199,15 +199,14 @@ impl Sender {
     }
 
     /// The first message was delivered.
-    fn pop(&mut self, refused: bool, news: &mut News, events: &mut VecDeque<Event>) {
+    fn pop(&mut self, refused: Parts, news: &mut News, events: &mut VecDeque<Event>) {
         self.mark(0, State::Held).add_to(news);
         if let Some(message) = self.messages.pop_front() {
             let len = message.payload.len();
             self.floor += 1;
             self.bytes -= len;
             self.flight = (self.flight.0 - 1, self.flight.1 - len);
-            let token = message.token;
-            events.push_back(if refused { Event::Refused(token) } else { Event::Acked(token) });
+            events.push_back(Event::Acked { token: message.token, refused });
         }
         if self.messages.is_empty() && self.messages.capacity() > SPARE {
             self.messages = VecDeque::new();

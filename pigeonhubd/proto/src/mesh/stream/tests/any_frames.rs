@@ -23,8 +23,9 @@ fn epoch(rng: &mut ChaCha8Rng, own: u64) -> u64 {
 
 fn any_ack(rng: &mut ChaCha8Rng, stream: &Stream) -> Ack {
     let upto = number(rng, stream.sender.floor());
-    let mut refused = NONE;
-    (0..rng.random_range(0..4)).for_each(|_| refused.insert(rng.random_range(0..WINDOW_MESSAGES as u64 + 9)));
+    let mut refusal = || (rng.random_range(0..WINDOW_MESSAGES as u64 + 9), rng.next_u64());
+    let refused = [refusal(), refusal(), refusal()];
+    let refused = Refused::new(refused.into_iter().take(rng.random_range(0..4)));
     Ack { epoch: epoch(rng, A), generation: stream.generation(), upto, held: rng.next_u64(), refused }
 }
 

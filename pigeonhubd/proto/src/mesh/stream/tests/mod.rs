@@ -16,8 +16,16 @@ const FAR: Time = Time(u64::MAX - 1);
 /// Epochs of the two ends.
 const A: u64 = 1_000;
 const B: u64 = 2_000;
+
 /// Nothing refused.
-const NONE: Refused = Refused::NONE;
+fn none() -> Refused {
+    Refused::default()
+}
+
+/// A message was delivered, and of use.
+fn acked_token(token: Token) -> Event {
+    Event::Acked { token, refused: 0 }
+}
 
 fn pair() -> (Stream, Stream) {
     (Stream::new(A, B, 1), Stream::new(B, A, 1))
@@ -109,9 +117,9 @@ fn a_message_goes_through_and_is_acknowledged() {
     assert_eq!(b.poll_transmit(START), None);
     assert_eq!(b.poll_timeout(), START + MS * 20);
     let ack = ack(&mut b, START + MS * 20);
-    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0, refused: NONE });
+    assert_eq!(ack, Ack { epoch: A, generation: 1, upto: 1, held: 0, refused: none() });
     a.handle_frame(&Frame::Ack(ack), START + MS * 40).unwrap();
-    assert_eq!(events(&mut a), [Event::Acked(7)]);
+    assert_eq!(events(&mut a), [acked_token(7)]);
     assert_eq!((a.poll_timeout(), b.poll_timeout()), (Time::NEVER, Time::NEVER));
 }
 
@@ -124,7 +132,7 @@ fn a_frame_survives_its_encoding_and_costs_little() {
         generation: 3,
         floor: 500,
         seq: 501,
-        ack: Some(Ack { epoch: 1_760_000_000_001, generation: 2, upto: 900, held: 5, refused: NONE }),
+        ack: Some(Ack { epoch: 1_760_000_000_001, generation: 2, upto: 900, held: 5, refused: none() }),
         payload: &payload,
     });
     let bytes = encode(&frame);
@@ -134,12 +142,13 @@ fn a_frame_survives_its_encoding_and_costs_little() {
 
 #[test]
 fn refusals_cost_a_byte_and_name_a_window_at_most() {
-    let mut bytes = encode(&Frame::Ack(Ack { epoch: A, generation: 1, upto: 900, held: 0, refused: NONE }));
+    let mut bytes = encode(&Frame::Ack(Ack { epoch: A, generation: 1, upto: 900, held: 0, refused: none() }));
     assert_eq!(bytes.pop(), Some(0));
-    let read = |words: &[u8]| {
-        let frame = [&bytes, words].concat();
-        postcard::from_bytes::<Frame<'_>>(&frame).is_ok()
+    let read = |count: usize| {
+        let refused: Vec<(u64, Parts)> = (0..count as u64).map(|back| (back, Parts::MAX)).collect();
+        let refused = postcard::to_allocvec(&refused).unwrap();
+        postcard::from_bytes::<Frame<'_>>(&[bytes.as_slice(), &refused].concat()).is_ok()
     };
-    assert!(read(&[0]) && read(&[1, 1]) && read(&[4, 0, 0, 0, 1]));
-    assert!(!read(&[5, 0, 0, 0, 0, 1]) && !read(&[2, 1]));
+    assert!(read(0) && read(1) && read(WINDOW_MESSAGES));
+    assert!(!read(WINDOW_MESSAGES + 1));
 }

@@ -13,10 +13,10 @@ fn early_messages_wait_and_are_told_of() {
     give(&mut b, &frames[1], START).unwrap();
     assert_eq!(events(&mut b), []);
     assert_eq!(b.held(), (2, 16));
-    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 0, held: 0b101, refused: NONE });
+    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 0, held: 0b101, refused: none() });
     give(&mut b, &frames[0], START).unwrap();
     assert_eq!(events(&mut b), [delivered(1), delivered(2)]);
-    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 2, held: 0b1, refused: NONE });
+    assert_eq!(ack(&mut b, START), Ack { epoch: A, generation: 1, upto: 2, held: 0b1, refused: none() });
     give(&mut b, &frames[2], START).unwrap();
     assert_eq!(events(&mut b), [delivered(3), delivered(4)]);
     assert_eq!(b.held(), (0, 0));
@@ -36,10 +36,11 @@ fn a_refusal_goes_with_the_acknowledgement() {
     }
     assert_eq!(b.poll_event(), Some(delivered(1)));
     assert_eq!(b.poll_event(), Some(delivered(2)));
-    b.refuse_last(START);
+    b.refuse_last(0b1, START);
+    b.refuse_last(0b100, START);
     assert_eq!(b.poll_event(), Some(delivered(3)));
     let lost = ack(&mut b, START);
-    assert_eq!([1, 2, 3].map(|seq| lost.refuses(seq)), [false, true, false]);
+    assert_eq!([1, 2, 3].map(|seq| lost.refuses(seq)), [0, 0b101, 0]);
     // That one is lost, and the next says it again.
     push(&mut a, 4);
     for frame in drain(&mut a, START) {
@@ -47,7 +48,8 @@ fn a_refusal_goes_with_the_acknowledgement() {
     }
     let again = Frame::Ack(ack(&mut b, START + MS * 20));
     a.handle_frame(&again, START + MS * 20).unwrap();
-    assert_eq!(events(&mut a), [Event::Acked(1), Event::Refused(2), Event::Acked(3), Event::Acked(4)]);
+    let second = Event::Acked { token: 2, refused: 0b101 };
+    assert_eq!(events(&mut a), [acked_token(1), second, acked_token(3), acked_token(4)]);
 }
 
 #[test]
@@ -59,15 +61,19 @@ fn a_refusal_reaches_back_a_whole_window() {
         b.handle_frame(&data(1, 1, seq), START).unwrap();
         assert!(b.poll_event().is_some());
         if seq == 1 || seq == last {
-            b.refuse_last(START);
+            b.refuse_last(1 << 63, START);
         }
     }
     let all = ack(&mut b, START);
-    let refused: Vec<u64> = (0..=last + 1).filter(|seq| all.refuses(*seq)).collect();
-    assert_eq!(refused, [1, last]);
-    assert_eq!(postcard::from_bytes::<Frame<'_>>(&encode(&Frame::Ack(all))).unwrap(), Frame::Ack(all));
+    let refused: Vec<(u64, Parts)> =
+        (0..=last + 1).map(|seq| (seq, all.refuses(seq))).filter(|(_, parts)| *parts != 0).collect();
+    assert_eq!(refused, [(1, 1 << 63), (last, 1 << 63)]);
+    let all = Frame::Ack(all);
+    assert_eq!(postcard::from_bytes::<Frame<'_>>(&encode(&all)).unwrap(), all);
     b.handle_frame(&data(1, 2, last + 1), START).unwrap();
-    assert!(ack(&mut b, START + MS * 20).refuses(last), "but not for ever");
+    let later = ack(&mut b, START + MS * 20);
+    assert_eq!(later.refuses(last), 1 << 63);
+    assert_eq!(later.refused, Refused::new([(1, 1 << 63)].into_iter()), "but not for ever");
 }
 
 #[test]
@@ -76,11 +82,11 @@ fn what_a_stream_refused_says_nothing_of_the_next() {
     b.handle_frame(&data(1, 1, 1), START).unwrap();
     b.handle_frame(&data(2, 1, 1), START).unwrap();
     assert!(matches!(b.poll_event(), Some(Event::Delivered(_))));
-    b.refuse_last(START);
-    assert!(!ack(&mut b, START + MS * 20).refuses(1));
+    b.refuse_last(1, START);
+    assert_eq!(ack(&mut b, START + MS * 20).refuses(1), 0);
     assert_eq!(events(&mut b).len(), 2);
-    b.refuse_last(START);
-    assert!(ack(&mut b, START + MS * 20).refuses(1));
+    b.refuse_last(1, START);
+    assert_eq!(ack(&mut b, START + MS * 20).refuses(1), 1);
 }
 
 #[test]
@@ -124,7 +130,7 @@ fn an_acknowledgement_rides_on_data() {
     let frames = drain(&mut b, START);
     assert_eq!(frames.len(), 1);
     give(&mut a, &frames[0], START).unwrap();
-    assert_eq!(events(&mut a), [Event::Acked(1), delivered(2)]);
+    assert_eq!(events(&mut a), [acked_token(1), delivered(2)]);
     assert_eq!(drain(&mut b, START + MS * 100), Vec::<Vec<u8>>::new());
 }
 
@@ -204,14 +210,17 @@ fn a_floor_above_the_gap_jumps_over_it() {
 fn numbers_and_sizes_out_of_range_are_malformed() {
     let (_, mut b) = pair();
     let large = vec![0; MAX_PAYLOAD + 1];
-    let Frame::Data(ok) = data(1, 1, 1) else { unreachable!() };
+    let ok = || match data(1, 1, 1) {
+        Frame::Data(ok) => ok,
+        Frame::Ack(_) => unreachable!(),
+    };
     for bad in [
-        Data { generation: 0, ..ok },
-        Data { floor: 0, seq: 0, ..ok },
-        Data { floor: 2, ..ok },
-        Data { seq: 1 + WINDOW_MESSAGES as u64, ..ok },
-        Data { floor: u64::MAX, seq: u64::MAX, ..ok },
-        Data { payload: &large, ..ok },
+        Data { generation: 0, ..ok() },
+        Data { floor: 0, seq: 0, ..ok() },
+        Data { floor: 2, ..ok() },
+        Data { seq: 1 + WINDOW_MESSAGES as u64, ..ok() },
+        Data { floor: u64::MAX, seq: u64::MAX, ..ok() },
+        Data { payload: &large, ..ok() },
     ] {
         let (generation, floor, seq) = (bad.generation, bad.floor, bad.seq);
         let result = b.handle_frame(&Frame::Data(bad), START);
@@ -225,13 +234,16 @@ fn numbers_and_sizes_out_of_range_are_malformed() {
 fn held_bytes_have_a_limit_that_the_next_message_ignores() {
     let (_, mut b) = pair();
     let half = vec![0; HELD_BYTES / 2];
-    let Frame::Data(ok) = data(1, 1, 1) else { unreachable!() };
+    let ok = || match data(1, 1, 1) {
+        Frame::Data(ok) => ok,
+        Frame::Ack(_) => unreachable!(),
+    };
     for seq in [2, 3] {
-        b.handle_frame(&Frame::Data(Data { seq, payload: &half, ..ok }), START).unwrap();
+        b.handle_frame(&Frame::Data(Data { seq, payload: &half, ..ok() }), START).unwrap();
     }
     assert_eq!(b.handle_frame(&data(1, 1, 4), START), Err(Dropped::Full));
     assert_eq!(b.held(), (2, HELD_BYTES));
-    b.handle_frame(&Frame::Data(Data { payload: &half, ..ok }), START).unwrap();
+    b.handle_frame(&Frame::Data(Data { payload: &half, ..ok() }), START).unwrap();
     assert_eq!(events(&mut b).len(), 3);
     b.handle_frame(&data(1, 1, 4), START).unwrap();
     assert_eq!(events(&mut b).len(), 1);

@@ -4,7 +4,7 @@ use super::*;
 
 /// An acknowledgement of `a`'s first stream.
 fn acked(upto: u64, held: u64) -> Frame<'static> {
-    Frame::Ack(Ack { epoch: A, generation: 1, upto, held, refused: NONE })
+    Frame::Ack(Ack { epoch: A, generation: 1, upto, held, refused: none() })
 }
 
 fn sender_of(count: u64) -> Stream {
@@ -63,7 +63,7 @@ fn three_later_arrivals_bring_a_message_again() {
     assert_eq!(drain(&mut a, now).len(), 0);
     assert_eq!(events(&mut a), []);
     a.handle_frame(&acked(6, 0), now).unwrap();
-    assert_eq!(events(&mut a), (1..=6).map(Event::Acked).collect::<Vec<_>>());
+    assert_eq!(events(&mut a), (1..=6).map(acked_token).collect::<Vec<_>>());
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn acknowledgements_that_cannot_be_are_ignored() {
     drain(&mut a, START);
     assert_eq!(a.handle_frame(&acked(3, 0), START), Err(Dropped::Malformed));
     assert_eq!(a.handle_frame(&acked(u64::MAX, 0), START), Err(Dropped::Duplicate));
-    let other = |epoch, generation| Frame::Ack(Ack { epoch, generation, upto: 1, held: 0, refused: NONE });
+    let other = |epoch, generation| Frame::Ack(Ack { epoch, generation, upto: 1, held: 0, refused: none() });
     assert_eq!(a.handle_frame(&other(A - 1, 1), START), Err(Dropped::OtherEpoch));
     assert_eq!(a.handle_frame(&other(A, 2), START), Err(Dropped::OldStream));
     a.handle_frame(&acked(0, u64::MAX), START).unwrap();
@@ -166,7 +166,7 @@ fn the_queue_has_limits() {
     a.handle_frame(&acked(1, 0), START).unwrap();
     // The event still takes the message's place.
     assert_eq!(a.push(Bytes::new(), 0, FAR), Err(PushError::Full));
-    assert_eq!(events(&mut a), [Event::Acked(1)]);
+    assert_eq!(events(&mut a), [acked_token(1)]);
     a.push(Bytes::new(), 0, FAR).unwrap();
 }
 
@@ -279,7 +279,7 @@ fn a_reset_starts_anew_and_names_what_it_dropped() {
     assert_eq!(a.handle_frame(&acked(1, 0), START), Err(Dropped::OldStream));
     let ack = ack(&mut b, START + MS * 20);
     a.handle_frame(&Frame::Ack(ack), START + MS * 20).unwrap();
-    assert_eq!(events(&mut a), [Event::Acked(1), Event::Acked(4)]);
+    assert_eq!(events(&mut a), [acked_token(1), acked_token(4)]);
 }
 
 #[test]

@@ -28,8 +28,12 @@ struct Pushed {
 }
 
 /// Whether the far end has no use for a message.
-fn refused(token: Token) -> bool {
-    token % 5 == 2 || token % 256 < 9
+fn refused(token: Token) -> Parts {
+    match token {
+        _ if token % 5 == 2 => 1,
+        _ if token % 256 < 9 => 1 << 63 | 1 << (token % 7),
+        _ => 0,
+    }
 }
 
 struct End {
@@ -249,8 +253,7 @@ impl World {
         while let Some(event) = self.ends[at].stream.poll_event() {
             match event {
                 Event::Delivered(payload) => self.judge_delivered(at, &payload),
-                Event::Acked(token) => self.judge_acked(at, token, false),
-                Event::Refused(token) => self.judge_acked(at, token, true),
+                Event::Acked { token, refused } => self.judge_acked(at, token, refused),
                 Event::Restarted => self.ends[at].restarted = true,
                 Event::Missed => {
                     assert!(self.forgetful, "nothing can be missed");
@@ -294,12 +297,12 @@ impl World {
         assert!(last.is_none() || restarted != same, "told of a new stream, and only then");
         let expected = if same { last.map_or(1, |(_, place)| place + 1) } else { 1 };
         assert!(message.place == expected || missed, "{last:?}, then {place:?}: a gap");
-        if refused(token) {
-            self.ends[at].stream.refuse_last(self.now);
+        for part in (0..64).filter(|part| refused(token) >> part & 1 == 1) {
+            self.ends[at].stream.refuse_last(1 << part, self.now);
         }
     }
 
-    fn judge_acked(&mut self, at: usize, token: Token, refused_there: bool) {
+    fn judge_acked(&mut self, at: usize, token: Token, refused_there: Parts) {
         assert_eq!(refused(token), refused_there, "what was refused, and only that, is said to be");
         assert_eq!(self.ends[at].unacked.pop_front(), Some(token), "acknowledged in order");
         let message = &mut self.pushed[token as usize];
