@@ -115,6 +115,9 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
+/// Bytes of a [`Spelling`].
+const MASK_LEN: usize = size_of::<u64>();
+
 /// Which digits of an id were written as capital letters: bit `i` for digit `i`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Spelling(u64);
@@ -123,7 +126,8 @@ pub struct Spelling(u64);
 ///
 /// Clients compare ids as strings, so a hub answers with their own spelling.
 ///
-/// In JSON it is a string, in binary formats the id and a bit mask.
+/// In JSON it is a string, in binary formats the bytes of the id and, if there are capital
+/// letters, a bit mask of them, big-endian.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Spelled {
     /// The id itself.
@@ -188,14 +192,35 @@ fn packed(eight: [u8; 8]) -> [u8; 4] {
     ((word | word >> 16) as u32).to_be_bytes()
 }
 
+/// Each byte in hexadecimal digits.
+const fn pairs() -> [[u8; 2]; 256] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+}
+
 impl Spelled {
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (id, mask) = bytes.split_first_chunk()?;
+        let spelling = match mask {
+            [] => 0,
+            mask => u64::from_be_bytes(mask.try_into().ok()?),
+        };
+        Some(Self { id: Id(*id), spelling: Spelling(spelling) })
+    }
+
     /// The forty digits, in ASCII.
     pub fn digits(&self) -> [u8; 2 * ID_LEN] {
-        const SMALL: &[u8; 16] = b"0123456789abcdef";
+        const SMALL: [[u8; 2]; 256] = pairs();
         let mut text = [0u8; 2 * ID_LEN];
         let (pairs, _) = text.as_chunks_mut::<2>();
         for (pair, byte) in pairs.iter_mut().zip(self.id.0) {
-            *pair = [SMALL[usize::from(byte >> 4)], SMALL[usize::from(byte & 15)]];
+            *pair = SMALL[usize::from(byte)];
         }
         // Most write small letters alone.
         let mut capitals = self.spelling.0;
@@ -212,7 +237,13 @@ impl Serialize for Spelled {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
         } else {
-            (self.id, self.spelling).serialize(serializer)
+            // At once: byte by byte, as serde takes an array, it would take ten times as long.
+            let mut bytes = [0; ID_LEN + MASK_LEN];
+            let (id, mask) = bytes.split_at_mut(ID_LEN);
+            id.copy_from_slice(&self.id.0);
+            mask.copy_from_slice(&self.spelling.0.to_be_bytes());
+            let len = if self.spelling == Spelling::default() { ID_LEN } else { bytes.len() };
+            serializer.serialize_bytes(&bytes[..len])
         }
     }
 }
@@ -223,8 +254,10 @@ impl<'de> Deserialize<'de> for Spelled {
             let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
             text.parse().map_err(serde::de::Error::custom)
         } else {
-            let (id, spelling) = Deserialize::deserialize(deserializer)?;
-            Ok(Self { id, spelling })
+            let bytes = <&[u8]>::deserialize(deserializer)?;
+            Self::from_bytes(bytes).ok_or_else(|| {
+                serde::de::Error::invalid_length(bytes.len(), &"an id, and which of its digits are capitals")
+            })
         }
     }
 }
@@ -247,6 +280,21 @@ mod tests {
         assert_eq!(spelled.to_string(), MIXED);
         assert_eq!(spelled.id, MIXED.to_lowercase().parse().expect("an id"));
         assert_eq!(spelled.id.to_string(), MIXED.to_lowercase());
+    }
+
+    #[test]
+    fn spelling_survives_in_binary_too() {
+        for (text, len) in [(MIXED, 29), (&*MIXED.to_lowercase(), 21)] {
+            let spelled: Spelled = text.parse().expect("an id");
+            let bytes = postcard::to_allocvec(&spelled).expect("bytes");
+            assert_eq!(bytes.len(), len);
+            assert_eq!(postcard::from_bytes(&bytes), Ok(spelled));
+            let (length, rest) = bytes.split_first().expect("a length");
+            for (length, rest) in [(length - 1, &rest[1..]), (length + 1, &[rest, &[7]].concat())] {
+                let wrong = [&[length], rest].concat();
+                assert!(postcard::from_bytes::<Spelled>(&wrong).is_err(), "{wrong:?}");
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use postcard::ser_flavors::Size;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::SignalKind;
@@ -228,9 +229,12 @@ pub struct MeshSignal<'a> {
     pub data: Option<Cow<'a, str>>,
 }
 
-/// A string where it lies: serde copies every `Option<Cow<str>>`.
+/// A string where it lies: serde copies every `Option<Cow<str>>`. As bytes at first, which postcard
+/// writes alike: it is long, and the standard library's check takes as long as all else about it.
 fn borrowed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    Ok(Option::<&'de str>::deserialize(deserializer)?.map(Cow::Borrowed))
+    let bytes = Option::<&'de [u8]>::deserialize(deserializer)?;
+    let text = bytes.map(simdutf8::basic::from_utf8).transpose().map_err(D::Error::custom)?;
+    Ok(text.map(Cow::Borrowed))
 }
 
 /// One peer that came, changed or left.

@@ -1,5 +1,7 @@
 //! Messages to clients and older hubs: one JSON object each.
 
+use std::fmt::Write as _;
+
 use super::SignalKind;
 use super::json::Json;
 use crate::id::Spelled;
@@ -142,7 +144,11 @@ pub fn signal(
     network: &str,
     now: Now,
 ) -> String {
-    SignalText::new(kind, data, from, target, network, now.unix_ms).strings().concat()
+    let data = data.map(Json::get);
+    let mut text = String::with_capacity(TAIL + 64 + network.len() + data.map_or(0, str::len));
+    head(kind.name(), data).iter().for_each(|piece| text.push_str(piece));
+    push_tail(&mut text, from, target, network, now.unix_ms);
+    text
 }
 
 /// The message of [`signal`], not yet put together: `data`, which is nearly
@@ -164,19 +170,8 @@ impl<'a> SignalText<'a> {
         network: &str,
         unix_ms: u64,
     ) -> Self {
-        let mut tail = Vec::with_capacity(192 + network.len());
-        tail.extend_from_slice(b",\"fromPeerId\":\"");
-        tail.extend_from_slice(&from.digits());
-        tail.extend_from_slice(b"\",\"targetPeerId\":\"");
-        tail.extend_from_slice(&target.digits());
-        tail.extend_from_slice(b"\",\"networkName\":");
-        // Into memory, and of types that JSON has: neither can fail.
-        let _ = serde_json::to_writer(&mut tail, network);
-        tail.extend_from_slice(b",\"timestamp\":");
-        let _ = serde_json::to_writer(&mut tail, &unix_ms);
-        tail.push(b'}');
-        // Of strings and numbers: it is UTF-8.
-        let tail = String::from_utf8(tail).unwrap_or_default();
+        let mut tail = String::with_capacity(TAIL + network.len());
+        push_tail(&mut tail, from, target, network, unix_ms);
         Self { kind: kind.name(), data: data.map(Json::get), tail }
     }
 
@@ -186,12 +181,39 @@ impl<'a> SignalText<'a> {
     }
 
     fn strings(&self) -> [&str; 5] {
-        let (name, data) = match self.data {
-            Some(data) => ("\",\"data\":", data),
-            None => ("\"", ""),
-        };
-        ["{\"type\":\"", self.kind, name, data, &self.tail]
+        let [start, kind, name, data] = head(self.kind, self.data);
+        [start, kind, name, data, &self.tail]
     }
+}
+
+/// Bytes of what follows a signal's data, at most, if its network's name is as long as it is written.
+const TAIL: usize = 192;
+
+fn head<'a>(kind: &'a str, data: Option<&'a str>) -> [&'a str; 4] {
+    let (name, data) = match data {
+        Some(data) => ("\",\"data\":", data),
+        None => ("\"", ""),
+    };
+    ["{\"type\":\"", kind, name, data]
+}
+
+fn push_tail(text: &mut String, from: Spelled, target: Spelled, network: &str, unix_ms: u64) {
+    let mut push = |before: &str, peer: Spelled| {
+        text.push_str(before);
+        // Digits are ASCII.
+        text.push_str(std::str::from_utf8(&peer.digits()).unwrap_or_default());
+    };
+    push(",\"fromPeerId\":\"", from);
+    push("\",\"targetPeerId\":\"", target);
+    text.push_str("\",\"networkName\":");
+    if network.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        text.extend(["\"", network, "\""]);
+    } else {
+        // A string can always be written.
+        text.push_str(&serde_json::to_string(network).unwrap_or_default());
+    }
+    // Into memory: it cannot fail.
+    let _ = write!(text, ",\"timestamp\":{unix_ms}}}");
 }
 
 /// What was wrong with a message of the receiver's. `network` decides whether
