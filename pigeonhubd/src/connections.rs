@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pigeonhub_proto::config::Host;
+use pigeonhub_proto::directory::Reach;
 use pigeonhub_proto::io::{ConnId, Output};
 use rustls::ClientConfig;
 use tokio::sync::mpsc;
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::channel::{self, ChannelConfig, ChannelEvent, ChannelHandle, ChannelPath};
 use crate::dial::Dialler;
+use crate::direct::Sessions;
 use crate::outbox::{Item, Outbox};
 use crate::tally::EdgeCounters;
 
@@ -79,6 +81,11 @@ impl Connections {
         self.dialler.counters()
     }
 
+    /// Which signals sessions may pass on.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        self.dialler.sessions()
+    }
+
     /// A WebSocket accepted from `remote`.
     pub fn accepted(&mut self, conn: ConnId, remote: IpAddr, outbox: Arc<Outbox>) {
         self.open.insert(conn, Connection::WebSocket(outbox, FarEnd::Address(remote)));
@@ -121,12 +128,15 @@ impl Connections {
                     channel.candidate(candidate);
                 }
             }
-            Output::Direct(place) => {
-                if let Some(outbox) = self.outbox(place.conn) {
-                    self.dialler.sessions().enter(place, outbox);
+            Output::Direct(place) => match place.reach {
+                Reach::Session(conn) => {
+                    if let Some(outbox) = self.outbox(conn) {
+                        self.sessions().enter(place, outbox);
+                    }
                 }
-            }
-            Output::NotDirect(place) => self.dialler.sessions().leave(&place),
+                Reach::Hub { hub, stamp } => self.sessions().enter_elsewhere(&place, hub, stamp),
+            },
+            Output::NotDirect(place) => self.sessions().leave(&place),
             // The driver's own affair.
             Output::Event(_) | Output::Probed { .. } => {}
         }

@@ -155,6 +155,7 @@ impl Driver {
         let mut events = Vec::with_capacity(BATCH);
         let mut messages = Vec::with_capacity(BATCH);
         let mut stop = self.inlets.stop.clone();
+        let sessions = Arc::clone(self.connections.sessions());
         let mut handled = 0;
         self.input(Input::Timer);
         while !(self.stopping && self.hub.is_drained()) {
@@ -163,6 +164,7 @@ impl Driver {
             tokio::select! {
                 _ = self.inlets.intake.events.recv_many(&mut events, BATCH) => {}
                 _ = self.inlets.channel_events.recv_many(&mut messages, BATCH) => {}
+                () = sessions.bundles().wait() => {}
                 Some(query) = self.inlets.intake.queries.recv() => self.answer(query),
                 Some(change) = self.inlets.changes.recv() => self.change(change),
                 _ = stop.wait_for(|stop| *stop), if !self.stopping => {
@@ -186,6 +188,7 @@ impl Driver {
             for message in messages.drain(..) {
                 self.channel_event(message);
             }
+            self.take_bundles();
             self.finish();
             self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
             if let Some(keeper) = &mut self.keeper {
@@ -203,6 +206,7 @@ impl Driver {
 
     /// One input, then everything that the hub wants done because of it.
     fn input(&mut self, input: Input<'_>) {
+        self.take_bundles();
         self.hub.handle(input, self.clock.now());
         self.drain_outputs();
     }
@@ -218,8 +222,17 @@ impl Driver {
         }
     }
 
+    /// Signals that sessions gathered for other hubs.
+    fn take_bundles(&mut self) {
+        for (hub, bundle) in self.connections.sessions().bundles().take() {
+            self.hub.take(Input::Signals { hub, bundle }, self.clock.now());
+            self.drain_outputs();
+        }
+    }
+
     /// One input of those at hand; [`Self::finish`] follows the last one.
     fn take(&mut self, input: Input<'_>) {
+        self.take_bundles();
         self.hub.take(input, self.clock.now());
         self.drain_outputs();
     }

@@ -37,6 +37,7 @@
 pub mod admission;
 pub mod backlog;
 pub mod buffers;
+pub mod bundles;
 pub mod channel;
 pub mod connections;
 pub mod control;

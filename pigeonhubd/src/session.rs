@@ -180,13 +180,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             return Poll::Ready(end);
         }
         let read = self.poll_read(cx);
-        if self.passed.messages == 0 {
+        if self.passed.messages_in == 0 {
             return read;
         }
         let passed = std::mem::take(&mut self.passed);
         self.edge.counters().passed(passed);
         // Answers to pings leave now, not after everything else that waits for a processor.
-        let answered = passed.messages > passed.signals;
+        let answered = passed.messages_out > passed.signals;
         if answered && read.is_pending() { self.poll_write(cx) } else { read }
     }
 
@@ -330,10 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         let now = Clock::unix_ms();
         let (outbox, sessions) = (&self.outbox, self.edge.sessions());
         let Some(handed) = outbox.standing.hand_over(text, outbox, sessions, now) else { return false };
-        self.passed.messages += 1;
-        self.passed.bytes_in += text.len() as u64;
-        self.passed.bytes_out += handed.bytes as u64;
-        self.passed.signals += u64::from(handed.signal);
+        self.passed.count(text.len(), handed);
         // The driver judges by it who is alive. If there is no room it hears of the next one.
         if u128::from(now.abs_diff(self.alive_at)) >= ALIVE_EVERY.as_millis()
             && self.edge.try_send(EdgeEvent::Alive { conn: self.conn }).is_ok()

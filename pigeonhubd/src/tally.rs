@@ -3,6 +3,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::direct::Handed;
+
 /// A figure that only grows. Anyone may count.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -55,14 +57,33 @@ impl Traffic {
 /// that each counted every one of them would wait for each other's processors.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Passed {
-    /// Messages that came in, each of which led to one that goes out.
-    pub messages: u64,
-    /// Bytes of those that came in.
+    /// Messages that came in.
+    pub messages_in: u64,
+    /// Their bytes.
     pub bytes_in: u64,
-    /// Bytes of those that go out.
+    /// Messages that go out because of them, to sessions here.
+    pub messages_out: u64,
+    /// Their bytes.
     pub bytes_out: u64,
-    /// How many of them were signals.
+    /// How many of those are signals.
     pub signals: u64,
+}
+
+impl Passed {
+    /// One more message that came in, and what became of it.
+    pub fn count(&mut self, bytes_in: usize, handed: Handed) {
+        self.messages_in += 1;
+        self.bytes_in += bytes_in as u64;
+        let (signal, bytes_out) = match handed {
+            Handed::Answered(bytes) => (false, bytes),
+            Handed::Signal(bytes) => (true, bytes),
+            // The hub counts it.
+            Handed::Bundled => return,
+        };
+        self.messages_out += 1;
+        self.bytes_out += bytes_out as u64;
+        self.signals += u64::from(signal);
+    }
 }
 
 /// Connections that did not become WebSockets or were closed again at once, by why.
@@ -149,8 +170,8 @@ pub struct EdgeCounters {
 impl EdgeCounters {
     /// Counts what passed without the driver.
     pub fn passed(&self, passed: Passed) {
-        self.text_in.several(passed.messages, passed.bytes_in);
-        self.text_out.several(passed.messages, passed.bytes_out);
+        self.text_in.several(passed.messages_in, passed.bytes_in);
+        self.text_out.several(passed.messages_out, passed.bytes_out);
         self.signals_direct.add(passed.signals);
     }
 }

@@ -82,7 +82,7 @@ fn messages() -> Vec<Vec<u8>> {
         },
         HubMessage::Introduce { network: "n".into(), peer: id(0xb2), to: vec![id(0xa1)] },
         HubMessage::Back { network: "n".into(), peer: id(0xb2), to: vec![id(0xa1)], ago_ms: 9 },
-        HubMessage::Signal(signal),
+        HubMessage::Signals(vec![signal.clone(), signal]),
         channel(ChannelStep::Offer { sdp: sdp.into(), nonce: [1; 32] }),
         channel(ChannelStep::Answer { sdp: sdp.into(), nonce: [1; 32] }),
         channel(ChannelStep::Candidate("{}".into())),

@@ -1,10 +1,11 @@
-//! Signals that go straight from one session to another, and pings.
+//! Signals that sessions pass on without the hub, and pings.
 //!
-//! The hub says which sessions are announced where ([`Output::Direct`] and
+//! The hub says who is announced where ([`Output::Direct`] and
 //! [`Output::NotDirect`]). Of a message from such a session, whoever runs the
 //! sessions asks here whether it is a signal that the hub would pass on as it
-//! is, and what its target gets; or a ping. Everything else, each fault above
-//! all, is the hub's to look at.
+//! is; or a ping. Everything else, each fault above all, is the hub's to look at.
+//! A signal for a peer here goes straight to its session. One for a peer at another
+//! hub goes into a [`Bundle`], of which the hub gets many at once ([`Input::Signals`]).
 //!
 //! What a target gets stays in order, by sender, as long as the sessions keep
 //! to this: a message goes straight only if no earlier one of the same sender
@@ -17,13 +18,21 @@
 //!   the target's `Direct`.
 //! - A signal behind a goodbye, or behind the end of a session, goes nowhere:
 //!   `NotDirect` is put out before others are told that the peer left.
+//! - What was put into bundles before an input is given to the hub before that
+//!   input. What comes in while the hub deals with it, from a peer whose `NotDirect`
+//!   that entails, is struck out: other hubs may have been told that the peer left.
 //!
+//! [`Bundle`]: crate::bundle::Bundle
+//! [`Input::Signals`]: crate::io::Input::Signals
 //! [`Output::Direct`]: crate::io::Output::Direct
 //! [`Output::NotDirect`]: crate::io::Output::NotDirect
+
+use std::borrow::Cow;
 
 use crate::id::{Id, Spelled};
 use crate::wire::SignalKind;
 use crate::wire::client::{ClientFrame, ClientKind};
+use crate::wire::mesh::MeshSignal;
 use crate::wire::reply::SignalText;
 
 /// A message that the hub need not see.
@@ -40,7 +49,7 @@ pub enum Direct<'a> {
 pub struct DirectSignal<'a> {
     frame: ClientFrame<'a>,
     kind: SignalKind,
-    target: Id,
+    target: Spelled,
 }
 
 impl<'a> Direct<'a> {
@@ -50,7 +59,7 @@ impl<'a> Direct<'a> {
         match frame.kind {
             ClientKind::Ping => Some(Self::Ping),
             ClientKind::Signal(kind) => {
-                let target = frame.target.map(|target| target.id).filter(|target| target != from)?;
+                let target = frame.target.filter(|target| target.id != *from)?;
                 Some(Self::Signal(DirectSignal { frame, kind, target }))
             }
             _ => None,
@@ -66,7 +75,14 @@ impl<'a> DirectSignal<'a> {
 
     /// Whom it is for.
     pub fn target(&self) -> Id {
-        self.target
+        self.target.id
+    }
+
+    /// What the target's hub gets, if that is another one. `stamp`: the target's announcement that counts.
+    pub fn for_hub(&self, from: Spelled, stamp: u64) -> MeshSignal<'_> {
+        let data = self.frame.data.map(|data| Cow::Borrowed(data.get()));
+        let network = Cow::Borrowed(self.network());
+        MeshSignal { kind: self.kind, network, from, target: self.target, stamp, data }
     }
 
     /// What the target gets: from its true sender, whatever the message says.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::bundle::Bundle;
 use crate::control::ProbeHop;
 use crate::directory::Place;
 use crate::event::Event;
@@ -58,6 +59,13 @@ pub enum Input<'a> {
         conn: ConnId,
         /// The whole message.
         bytes: &'a [u8],
+    },
+    /// Signals for peers at another hub, gathered as [`crate::direct`] tells.
+    Signals {
+        /// That hub.
+        hub: Id,
+        /// The signals.
+        bundle: Bundle,
     },
     /// A WebSocket pong came in.
     Pong {
@@ -211,9 +219,9 @@ pub enum Output {
         /// JSON text of an `RTCIceCandidateInit`.
         candidate: String,
     },
-    /// From now on signals to and from this peer, in this network, may go
-    /// straight between its session and others of which the same was said:
-    /// [`crate::direct`] tells which do. Comes after all that goes with it.
+    /// From now on signals to this peer, and from it if it is connected here, need not go through
+    /// the hub in this network if the same was said of their other end: [`crate::direct`] tells
+    /// which do, and how. Comes after all that goes with it.
     Direct(Place),
     /// From now on no longer. Comes before all that goes with it.
     NotDirect(Place),

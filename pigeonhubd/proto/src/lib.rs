@@ -10,6 +10,7 @@
 //! | [`time`] | the caller's clock, as a value |
 //! | [`io`] | what goes into a hub and what comes out |
 //! | [`direct`] | signals that need not go through a hub |
+//! | [`bundle`] | signals on their way to another hub together |
 //! | [`event`] | what a person would want to hear about |
 //! | [`exposition`] | figures for monitoring in another format |
 //! | [`control`] | what `pigeonctl` asks and gets told |
@@ -17,6 +18,7 @@
 //! | [`config`] | the whole configuration, from text, checked |
 //! | [`paths`] | where a hub keeps what |
 
+pub mod bundle;
 pub mod config;
 pub mod control;
 pub mod direct;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::SinkExt;
-use pigeonhub_proto::directory::Place;
+use pigeonhub_proto::directory::{Place, Reach};
+use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::ConnId;
+use pigeonhub_proto::wire::mesh::{HubMessage, decode};
 use pigeonhubd::edge::EdgeEvent;
 use pigeonhubd::outbox::Outbox;
 use serde_json::{Value, json};
@@ -15,6 +17,7 @@ use crate::daemon::{hear, start};
 use crate::ground::{Client, Folder, Ground, send};
 
 const NETWORK: u64 = 7;
+const HUB: Id = Id([9; 20]);
 
 fn id(digit: &str) -> String {
     digit.repeat(40)
@@ -26,7 +29,8 @@ fn signal(to: &str, n: usize) -> String {
 }
 
 fn place(conn: ConnId, digit: &str) -> Place {
-    Place { conn, peer: id(digit).parse().unwrap(), network: "n".into(), number: NETWORK }
+    let reach = Reach::Session(conn);
+    Place { reach, peer: id(digit).parse().unwrap(), network: "n".into(), number: NETWORK }
 }
 
 /// A client that the driver, which is the test, lets take part.
@@ -50,7 +54,7 @@ async fn the_driver_hears_of_life_alone_and_the_target_of_the_true_sender() {
             (&json!("offer"), &json!(id("a")), &json!(n))
         );
     }
-    assert!(matches!(ground.next().await, EdgeEvent::Alive { conn } if conn == from.conn));
+    assert!(matches!(ground.next().await, EdgeEvent::Alive { conn } if Reach::Session(conn) == from.reach));
     send(&mut one, "last").await.unwrap();
     // More signs of life only if the test took a while.
     while let event = ground.next().await
@@ -92,7 +96,8 @@ async fn what_may_not_go_straight_is_the_drivers() {
     for text in [signal("a", 1), signal("c", 1), elsewhere, String::from("{}")] {
         send(&mut one, text.as_str()).await.unwrap();
         // Dropped at once, as by a driver that is done with it.
-        assert_eq!(ground.text().await, (place.conn, text));
+        let (conn, said) = ground.text().await;
+        assert_eq!((Reach::Session(conn), said), (place.reach, text));
     }
     let sessions = Arc::clone(ground.edge.sessions());
     sessions.leave(&other);
@@ -102,6 +107,80 @@ async fn what_may_not_go_straight_is_the_drivers() {
     sessions.leave(&place);
     send(&mut one, signal("b", 2)).await.unwrap();
     assert_eq!(ground.text().await.1, signal("b", 2), "the sender left");
+}
+
+/// A peer at another hub.
+fn elsewhere(digit: &str) -> Place {
+    Place { reach: Reach::Hub { hub: HUB, stamp: 9 }, ..place(ConnId(0), digit) }
+}
+
+/// The data of all signals in bundles, once there are so many.
+async fn bundled(ground: &Ground, count: usize) -> Vec<(Id, String)> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        ground.edge.sessions().bundles().wait().await;
+        for (hub, bundle) in ground.edge.sessions().bundles().take() {
+            assert_eq!(hub, HUB);
+            let (message, senders) = bundle.into_message();
+            if senders.is_empty() {
+                continue;
+            }
+            let Ok(HubMessage::Signals(signals)) = decode(&message) else { panic!("signals were expected") };
+            assert_eq!(senders.len(), signals.len());
+            for (signal, sender) in signals.iter().zip(&senders) {
+                assert_eq!((signal.stamp, signal.from.id, &*signal.network), (9, sender.from, "n"));
+                all.push((sender.from, signal.data.clone().unwrap_or_default().into_owned()));
+            }
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn signals_for_another_hub_wait_in_bundles_of_their_true_senders() {
+    let mut ground = Ground::new();
+    let (mut one, place, _) = announced(&mut ground, "a").await;
+    let sessions = Arc::clone(ground.edge.sessions());
+    sessions.enter_elsewhere(&elsewhere("c"), HUB, 9);
+    for n in 0..100 {
+        send(&mut one, signal("c", n)).await.unwrap();
+    }
+    let all = bundled(&ground, 100).await;
+    assert_eq!(all, (0..100).map(|n| (place.peer.id, n.to_string())).collect::<Vec<_>>());
+    let counters = ground.edge.counters();
+    let text = (counters.text_in.messages.get(), counters.text_out.messages.get());
+    assert_eq!((text, counters.signals_direct.get()), ((100, 0), 0), "the hub counts them");
+
+    sessions.leave(&elsewhere("c"));
+    send(&mut one, signal("c", 100)).await.unwrap();
+    let said = loop {
+        match ground.next().await {
+            EdgeEvent::Texts { texts, .. } => break texts,
+            event => assert!(matches!(event, EdgeEvent::Alive { .. }), "{event:?}"),
+        }
+    };
+    assert_eq!(said, [signal("c", 100)], "the target left");
+}
+
+#[tokio::test]
+async fn what_waits_in_bundles_is_struck_out_when_its_sender_leaves() {
+    let mut ground = Ground::new();
+    let (mut one, place, _) = announced(&mut ground, "a").await;
+    let (mut two, other, _) = announced(&mut ground, "b").await;
+    let sessions = Arc::clone(ground.edge.sessions());
+    sessions.enter_elsewhere(&elsewhere("c"), HUB, 9);
+    for n in 0..3 {
+        send(&mut one, signal("c", n)).await.unwrap();
+    }
+    // They are in when the sign of life is out.
+    assert!(matches!(ground.next().await, EdgeEvent::Alive { .. }));
+    let counters = Arc::clone(ground.edge.counters());
+    while counters.text_in.messages.get() < 3 {
+        tokio::task::yield_now().await;
+    }
+    sessions.leave(&place);
+    send(&mut two, signal("c", 7)).await.unwrap();
+    assert_eq!(bundled(&ground, 1).await, [(other.peer.id, String::from("7"))]);
 }
 
 /// Sends signals one after the other, with an announce and a goodbye around them.

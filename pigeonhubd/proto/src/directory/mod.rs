@@ -84,15 +84,29 @@ pub struct Entry {
     claims: Vec<Claim>,
     /// The peers it was introduced to. Symmetric; at least one of two is local.
     pub met: Vec<EntryKey>,
-    /// The session that is said to be the peer's; see [`Directory::came`].
-    direct: Option<ConnId>,
+    /// How it was said to be reached; see [`Directory::came`].
+    direct: Option<Reach>,
 }
 
-/// A session that is a peer's in a network, or was.
+/// How a signal gets to a peer that is not at an older hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is connected here, with this session.
+    Session(ConnId),
+    /// It is connected elsewhere.
+    Hub {
+        /// There.
+        hub: Id,
+        /// Which announcement counts.
+        stamp: u64,
+    },
+}
+
+/// How a peer is reached in a network, or was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The session.
-    pub conn: ConnId,
+    /// How.
+    pub reach: Reach,
     /// The peer.
     pub peer: Spelled,
     /// The network's name.
@@ -111,6 +125,19 @@ impl Entry {
     /// Where the peer is.
     pub fn home(&self) -> Home {
         self.claim().home
+    }
+
+    fn reach(&self) -> Option<Reach> {
+        match self.home() {
+            Home::Session(conn) => Some(Reach::Session(conn)),
+            Home::Hub(hub) => Some(Reach::Hub { hub, stamp: self.claim().stamp }),
+            Home::Legacy(_) => None,
+        }
+    }
+
+    /// The claim of the hub whose directory it is, whether or not it counts.
+    pub fn own_claim(&self) -> Option<&Claim> {
+        self.claims.iter().find(|claim| !matches!(claim.home, Home::Hub(_)))
     }
 
     /// Whether it is connected here.
@@ -172,7 +199,7 @@ pub struct Directory {
     networks: BTreeMap<Arc<str>, Network>,
     /// Networks that there were so far.
     numbers: u64,
-    /// Entries that got another home, perhaps a session.
+    /// Entries that got another home.
     moved: Vec<EntryKey>,
     left: Vec<Place>,
     held: Held,
@@ -321,33 +348,33 @@ impl Directory {
     /// An entry may have another home than before.
     fn note_home(&mut self, key: EntryKey) {
         let Some(entry) = self.entries.get_mut(key.0 as usize) else { return };
-        if entry.direct == entry.session() {
+        if entry.direct == entry.reach() {
             return;
         }
-        if let Some(conn) = entry.direct.take() {
+        if let Some(reach) = entry.direct.take() {
             let (peer, network) = (entry.peer, Arc::clone(&entry.network));
             let number = self.networks.get(&network).map_or(0, |network| network.number);
-            self.left.push(Place { conn, peer, network, number });
+            self.left.push(Place { reach, peer, network, number });
         }
         self.moved.push(key);
     }
 
-    /// Sessions that are not their peers' any more, since the last call.
+    /// Peers that are not reached as before any more, since the last call.
     pub fn left(&mut self) -> Vec<Place> {
         std::mem::take(&mut self.left)
     }
 
-    /// Sessions that became their peers', since the last call.
+    /// How peers are reached that came or moved, since the last call.
     pub fn came(&mut self) -> Vec<Place> {
         let moved = std::mem::take(&mut self.moved);
         let came = moved.into_iter().filter_map(|key| {
             // Under that number there may be another entry by now, which counts as well.
             let entry = self.entries.get_mut(key.0 as usize)?;
-            let conn = entry.session().filter(|conn| entry.direct != Some(*conn))?;
-            entry.direct = Some(conn);
+            let reach = entry.reach().filter(|reach| entry.direct != Some(*reach))?;
+            entry.direct = Some(reach);
             let (peer, network) = (entry.peer, Arc::clone(&entry.network));
             let number = self.networks.get(&network)?.number;
-            Some(Place { conn, peer, network, number })
+            Some(Place { reach, peer, network, number })
         });
         came.collect()
     }
@@ -356,9 +383,9 @@ impl Directory {
         let Some(entry) = self.entries.try_remove(key.0 as usize) else { return Unclaimed::Nothing };
         self.held.replace(Held::of(&entry.claims), Held::default());
         if let Some(network) = self.networks.get_mut(&entry.network) {
-            if let Some(conn) = entry.direct {
+            if let Some(reach) = entry.direct {
                 let (peer, name, number) = (entry.peer, Arc::clone(&entry.network), network.number);
-                self.left.push(Place { conn, peer, network: name, number });
+                self.left.push(Place { reach, peer, network: name, number });
             }
             network.peers.remove(&entry.peer.id);
             network.own.remove(&entry.peer.id);
@@ -426,7 +453,7 @@ impl Directory {
 
     /// This hub's own claim of a peer, whether or not it counts.
     pub fn own_claim(&self, network: &str, peer: &Id) -> Option<&Claim> {
-        self.find(network, peer)?.claims.iter().find(|claim| !matches!(claim.home, Home::Hub(_)))
+        self.find(network, peer)?.own_claim()
     }
 
     /// Number of peers connected here, and of others.

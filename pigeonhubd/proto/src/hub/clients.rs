@@ -221,11 +221,16 @@ impl Hub {
         }
         let Some(session) = self.sessions.get(conn) else { return };
         if !session.networks.iter().any(|network| **network == *frame.network) {
-            let text = format!("announce yourself in network '{}' first", frame.network);
-            return self.complain(conn, &text, ErrorCode::NotAnnounced, Some(target), Some(&frame.network));
+            return self.not_announced(conn, target, &frame.network);
         }
         let signal = Signal { kind, from: peer, target, network: &frame.network, data: frame.data };
         self.route_signal(Some(conn), signal);
+    }
+
+    /// Tells a client that a signal went nowhere since it is not in that network.
+    pub(super) fn not_announced(&mut self, conn: ConnId, target: Spelled, network: &str) {
+        let text = format!("announce yourself in network '{network}' first");
+        self.complain(conn, &text, ErrorCode::NotAnnounced, Some(target), Some(network));
     }
 }
 

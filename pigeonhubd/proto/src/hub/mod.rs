@@ -171,6 +171,7 @@ impl Hub {
             Input::DialFailed { conn, error } => self.dial_failed(conn, error),
             Input::Text { conn, text } => self.text(conn, text),
             Input::Binary { conn, bytes } => self.binary(conn, bytes),
+            Input::Signals { hub, bundle } => self.relay_bundle(hub, bundle),
             Input::Pong { conn } => self.pong(conn),
             Input::Alive { conn } => self.session_alive(conn),
             Input::Closed { conn, reason } => self.closed(conn, &reason),
@@ -192,6 +193,7 @@ impl Hub {
     /// Puts out what waits to go to other hubs in one message with more.
     /// Afterwards drain [`Self::poll_output`].
     pub fn flush(&mut self) {
+        self.send_gathered();
         self.transmit_streams();
         self.flush_links();
     }

@@ -10,31 +10,25 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::Hub;
 use super::counters::{SignalOutcome, Undelivered};
+use crate::bundle::{Bundle, Sender};
 use crate::directory::Home;
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
-use crate::mesh::stream::Token;
+use crate::mesh::stream::{Parts, Token};
 use crate::time::Time;
 use crate::wire::SignalKind;
 use crate::wire::json::Json;
-use crate::wire::mesh::{HubMessage, MeshSignal, encode_onto};
+use crate::wire::mesh::MeshSignal;
 use crate::wire::reply::{self, ErrorCode};
 
 /// Signals that wait for news of their target, at most.
 const MAX_HELD: usize = 1024;
 /// Bytes of their data, at most.
 const MAX_HELD_BYTES: usize = 4 * 1024 * 1024;
-
-/// Whom to tell if a signal does not arrive.
-#[derive(Clone, Debug)]
-struct Sender {
-    from: Id,
-    target: Spelled,
-    network: String,
-}
 
 /// A signal on its way into this hub's hands.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +54,12 @@ struct Held {
 /// Signals on their way to other hubs.
 #[derive(Debug, Default)]
 pub(super) struct Relay {
-    /// With the time when each was sent.
-    under_way: BTreeMap<Token, (Sender, Time)>,
+    /// Those since the last flush, by the hub that they are for.
+    gathered: BTreeMap<Id, Bundle>,
+    /// By the message that carries them, with the time when it was sent.
+    under_way: BTreeMap<Token, (Vec<Sender>, Time)>,
+    /// How many signals those are.
+    under_way_signals: usize,
     held: VecDeque<Held>,
     held_bytes: usize,
 }
@@ -69,7 +67,8 @@ pub(super) struct Relay {
 impl Relay {
     /// Signals that wait for news of their targets, and those that other hubs have not acknowledged.
     pub(super) fn waiting(&self) -> (usize, usize) {
-        (self.held.len(), self.under_way.len())
+        let gathered: usize = self.gathered.values().map(Bundle::len).sum();
+        (self.held.len(), self.under_way_signals + gathered)
     }
 }
 
@@ -86,7 +85,7 @@ impl Hub {
             .relay
             .held
             .iter()
-            .any(|held| held.sender.target.id == target.id && held.sender.network == network)
+            .any(|held| held.sender.target.id == target.id && *held.sender.network == *network)
         {
             return self.hold(conn, signal);
         }
@@ -97,35 +96,71 @@ impl Hub {
                 self.send_text(to, reply::signal(kind, data, from, spelled, network, self.now));
             }
             Home::Hub(hub) => {
+                let name = Arc::clone(&entry.network);
                 let data = data.map(|data| Cow::Borrowed(data.get()));
                 let network = network.into();
-                self.relay_signal(hub, MeshSignal { kind, network, from, target, stamp, data });
+                self.relay_signal(hub, MeshSignal { kind, network, from, target, stamp, data }, name);
             }
         }
     }
 
-    fn relay_signal(&mut self, hub: Id, signal: MeshSignal<'_>) {
-        let sender = Sender {
-            from: signal.from.id,
-            target: signal.target,
-            network: signal.network.clone().into_owned(),
-        };
+    fn relay_signal(&mut self, hub: Id, signal: MeshSignal<'_>, network: Arc<str>) {
         // A quick answer is to find its target known there.
-        self.tell_of_first(hub, &signal.network, signal.from.id);
-        let deadline = self.now.mono + self.settings.signal_timeout;
-        let token = self.streams.new_token();
-        // Beside the texts there are ids, numbers and lengths.
-        let texts = signal.network.len() + signal.data.as_ref().map_or(0, |data| data.len());
-        let payload = encode_onto(&HubMessage::Signal(signal), Vec::with_capacity(texts + 128));
-        match self.push_encoded(hub, payload.into(), token, deadline) {
-            Ok(()) => {
-                self.counters.signals.count(SignalOutcome::Relayed);
-                if let Some(links) = self.mesh.routes.distance(&hub) {
-                    self.counters.relay_hops.observe(links as u64);
-                }
-                self.relay.under_way.insert(token, (sender, self.now.mono));
+        self.tell_of_first(hub, &network, signal.from.id);
+        if let Some(full) = self.relay.gathered.entry(hub).or_default().push(&signal, network) {
+            self.send_bundle(hub, full);
+        }
+    }
+
+    /// Signals for a hub that their senders' sessions have gathered.
+    pub(super) fn relay_bundle(&mut self, hub: Id, mut bundle: Bundle) {
+        self.send_gathered_for(hub);
+        for Sender { from, target, network } in bundle.take_struck() {
+            if let Some(conn) = self.sessions.by_peer(&from) {
+                self.not_announced(conn, target, &network);
             }
-            Err(why) => self.tell_undelivered(&sender, why),
+        }
+        if self.is_telling() {
+            for Sender { from, network, .. } in bundle.senders() {
+                self.tell_of_first(hub, network, *from);
+            }
+        }
+        self.send_bundle(hub, bundle);
+    }
+
+    /// Sends the signals that were gathered for a hub: before anything else that goes there, and
+    /// when the inputs at hand are dealt with.
+    pub(super) fn send_gathered_for(&mut self, hub: Id) {
+        if let Some(bundle) = self.relay.gathered.remove(&hub) {
+            self.send_bundle(hub, bundle);
+        }
+    }
+
+    /// The same for every hub.
+    pub(super) fn send_gathered(&mut self) {
+        while let Some((hub, bundle)) = self.relay.gathered.pop_first() {
+            self.send_bundle(hub, bundle);
+        }
+    }
+
+    fn send_bundle(&mut self, hub: Id, bundle: Bundle) {
+        if bundle.is_empty() {
+            return;
+        }
+        let deadline = self.message_deadline();
+        let token = self.streams.new_token();
+        let (message, senders) = bundle.into_message();
+        match self.push_next(hub, message, token, deadline) {
+            Ok(()) => {
+                let count = senders.len();
+                self.counters.signals.add(SignalOutcome::Relayed, count as u64);
+                if let Some(links) = self.mesh.routes.distance(&hub) {
+                    self.counters.relay_hops.observe_several(links as u64, count as u64);
+                }
+                self.relay.under_way_signals += count;
+                self.relay.under_way.insert(token, (senders, self.now.mono));
+            }
+            Err(why) => senders.iter().for_each(|sender| self.tell_undelivered(sender, why)),
         }
     }
 
@@ -133,7 +168,7 @@ impl Hub {
     /// are the signal waits for that, else its sender is told.
     fn hold(&mut self, conn: Option<ConnId>, signal: Signal<'_>) {
         let Signal { kind, from, target, network, data } = signal;
-        let sender = Sender { from: from.id, target, network: network.to_owned() };
+        let sender = Sender { from: from.id, target, network: self.directory.name(network) };
         let size = data.map_or(0, |data| data.get().len());
         let room = self.relay.held.len() < MAX_HELD && self.relay.held_bytes + size <= MAX_HELD_BYTES;
         let waiting = self.relay.held.iter().any(|held| held.sender.target.id == target.id);
@@ -151,15 +186,15 @@ impl Hub {
 
     /// A peer became known: signals that waited for it go.
     pub(super) fn release_held(&mut self, network: &str, peer: Id) {
-        self.release(|held| held.sender.network == network && held.sender.target.id == peer);
+        self.release(|held| *held.sender.network == *network && held.sender.target.id == peer);
     }
 
     /// A hub has told all its peers: who is unknown now may be nowhere.
     pub(super) fn recheck_held(&mut self) {
-        let mut sure: BTreeMap<String, bool> = BTreeMap::new();
+        let mut sure: BTreeMap<Arc<str>, bool> = BTreeMap::new();
         for held in &self.relay.held {
             let network = &held.sender.network;
-            sure.entry(network.clone()).or_insert_with(|| !self.is_unsure_of(network));
+            sure.entry(Arc::clone(network)).or_insert_with(|| !self.is_unsure_of(network));
         }
         self.release(|held| sure.get(&held.sender.network).copied().unwrap_or_default());
     }
@@ -190,47 +225,70 @@ impl Hub {
         }
     }
 
-    /// A signal from another hub for a peer here.
-    pub(super) fn got_signal(&mut self, hub: Id, signal: &MeshSignal<'_>) {
-        let network = &*signal.network;
-        let home = self
-            .directory
-            .own_claim(network, &signal.target.id)
-            .filter(|claim| claim.stamp == signal.stamp)
-            .map(|claim| claim.home);
-        let entry = self.directory.find(network, &signal.target.id);
-        let (Some(Home::Session(conn) | Home::Legacy(conn)), Some(entry)) = (home, entry) else {
-            return self.refuse_last(hub);
+    /// Signals from another hub for peers here.
+    pub(super) fn got_signals(&mut self, hub: Id, signals: &[MeshSignal<'_>]) {
+        let mut refused: Parts = 0;
+        for (part, (signal, home)) in signals.iter().zip(self.homes(signals)).enumerate() {
+            let Some((conn, peer)) = home else {
+                refused |= 1 << part;
+                continue;
+            };
+            // It was JSON when its sender's hub took it; another hub's word is not taken for that.
+            let data = signal.data.as_deref().map(|data| Json::parse(data).ok_or(())).transpose();
+            if let Ok(data) = data {
+                self.counters.signals.count(SignalOutcome::Received);
+                let text = reply::signal(signal.kind, data, signal.from, peer, &signal.network, self.now);
+                self.send_text(conn, text);
+            }
+        }
+        if refused != 0 {
+            self.refuse_last(hub, refused);
+        }
+    }
+
+    /// Where the target of each signal is connected, if it has not left.
+    fn homes(&self, signals: &[MeshSignal<'_>]) -> Vec<Option<(ConnId, Spelled)>> {
+        // Most are of one network.
+        let mut last = ("", None);
+        let home = |signal| {
+            let MeshSignal { network, target, stamp, .. }: &MeshSignal<'_> = signal;
+            if last.1.is_none() || last.0 != network {
+                last = (network, self.directory.network(network));
+            }
+            let key = last.1?.own.get(&target.id)?;
+            let entry = self.directory.get(*key)?;
+            let claim = entry.own_claim().filter(|claim| claim.stamp == *stamp)?;
+            let (Home::Session(conn) | Home::Legacy(conn)) = claim.home else { return None };
+            Some((conn, entry.peer))
         };
-        // It was JSON when its sender's hub took it; another hub's word is not taken for that.
-        let data = signal.data.as_deref().map(|data| Json::parse(data).ok_or(())).transpose();
-        if let Ok(data) = data {
-            self.counters.signals.count(SignalOutcome::Received);
-            let text = reply::signal(signal.kind, data, signal.from, entry.peer, network, self.now);
-            self.send_text(conn, text);
-        }
+        signals.iter().map(home).collect()
     }
 
-    /// A signal reached its target's hub, but its target had left.
-    pub(super) fn signal_refused(&mut self, token: Token) {
-        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
-            self.tell_undelivered(&sender, Undelivered::Left);
+    /// Signals were handed to their targets, but for those whose targets had left.
+    pub(super) fn signals_acked(&mut self, token: Token, refused: Parts) {
+        let Some((senders, sent_at)) = self.signals_over(token) else { return };
+        let mut handed = 0;
+        for (part, sender) in senders.iter().enumerate() {
+            if refused >> part & 1 == 1 {
+                self.tell_undelivered(sender, Undelivered::Left);
+            } else {
+                handed += 1;
+            }
         }
+        self.counters.signals.add(SignalOutcome::Acknowledged, handed);
+        self.counters.delivery.observe_times(self.now.mono.since(sent_at), handed);
     }
 
-    /// A signal was handed to its target.
-    pub(super) fn signal_acked(&mut self, token: Token) {
-        if let Some((_, sent_at)) = self.relay.under_way.remove(&token) {
-            self.counters.signals.count(SignalOutcome::Acknowledged);
-            self.counters.delivery.observe_time(self.now.mono.since(sent_at));
-        }
+    /// The stream that carried signals was given up.
+    pub(super) fn signals_lost(&mut self, token: Token) {
+        let Some((senders, _)) = self.signals_over(token) else { return };
+        senders.iter().for_each(|sender| self.tell_undelivered(sender, Undelivered::Silent));
     }
 
-    /// The stream that carried a signal was given up.
-    pub(super) fn signal_lost(&mut self, token: Token) {
-        if let Some((sender, _)) = self.relay.under_way.remove(&token) {
-            self.tell_undelivered(&sender, Undelivered::Silent);
-        }
+    fn signals_over(&mut self, token: Token) -> Option<(Vec<Sender>, Time)> {
+        let over = self.relay.under_way.remove(&token)?;
+        self.relay.under_way_signals -= over.0.len();
+        Some(over)
     }
 
     fn tell_undelivered(&mut self, sender: &Sender, why: Undelivered) {

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::Hub;
 use super::counters::{Refusal, Undelivered};
+use crate::bundle::MAX_SIGNALS;
 use crate::event::Event;
 use crate::id::Id;
 use crate::io::ConnId;
-use crate::mesh::stream::{self, Frame, Stream, Token, Transmission};
+use crate::mesh::stream::{self, Frame, Parts, Stream, Token, Transmission};
 use crate::time::Time;
 use crate::wire::mesh::{HubMessage, Routed, decode, encode, encode_routed_onto};
 
@@ -34,7 +35,7 @@ struct HubStream {
 pub(super) struct Streams {
     by_hub: BTreeMap<Id, HubStream>,
     due: BTreeSet<(Time, Id)>,
-    /// Those to be looked at before the input is done with.
+    /// Those to be looked at for events before the input is done with.
     touched: BTreeSet<Id>,
     /// Those that may have something to send, once the inputs at hand are dealt with.
     sending: BTreeSet<Id>,
@@ -105,8 +106,20 @@ impl Hub {
         self.push_encoded(hub, encode(message).into(), token, deadline)
     }
 
-    /// The same for a message that is encoded already.
+    /// The same for a message that is encoded already. Signals that wait for the same hub go first.
     pub(super) fn push_encoded(
+        &mut self,
+        hub: Id,
+        payload: Bytes,
+        token: Token,
+        deadline: Time,
+    ) -> Result<(), Undelivered> {
+        self.send_gathered_for(hub);
+        self.push_next(hub, payload, token, deadline)
+    }
+
+    /// The same, before signals that wait for that hub.
+    pub(super) fn push_next(
         &mut self,
         hub: Id,
         payload: Bytes,
@@ -115,7 +128,7 @@ impl Hub {
     ) -> Result<(), Undelivered> {
         let Some(with) = self.stream_with(hub) else { return Err(Undelivered::Gone) };
         with.stream.push(payload, token, deadline).map_err(|_| Undelivered::Congested)?;
-        self.streams.touched.insert(hub);
+        self.streams.sending.insert(hub);
         Ok(())
     }
 
@@ -173,10 +186,10 @@ impl Hub {
         self.streams.touched.insert(src);
     }
 
-    /// The message of that hub that is being handled is of no use here: its sender is to know.
-    pub(super) fn refuse_last(&mut self, hub: Id) {
+    /// Parts of the message of that hub that is being handled are of no use here: its sender is to know.
+    pub(super) fn refuse_last(&mut self, hub: Id, parts: Parts) {
         if let Some(with) = self.streams.by_hub.get_mut(&hub) {
-            with.stream.refuse_last(1, self.now.mono);
+            with.stream.refuse_last(parts, self.now.mono);
         }
     }
 
@@ -203,8 +216,7 @@ impl Hub {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
                 stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
-                stream::Event::Acked { token, refused: 0 } => self.signal_acked(token),
-                stream::Event::Acked { token, .. } => self.signal_refused(token),
+                stream::Event::Acked { token, refused } => self.signals_acked(token, refused),
             }
         }
         self.streams.sending.insert(hub);
@@ -272,7 +284,10 @@ impl Hub {
 
     fn got_hub_message(&mut self, hub: Id, payload: &[u8]) {
         match decode(payload) {
-            Ok(HubMessage::Signal(signal)) => self.got_signal(hub, &signal),
+            Ok(HubMessage::Signals(signals)) if signals.len() <= MAX_SIGNALS => {
+                self.got_signals(hub, &signals);
+            }
+            Ok(HubMessage::Signals(_)) => self.refuse_message(hub, "more signals than one message may have"),
             Ok(HubMessage::Subscribe { network, subscription, anew }) => {
                 self.got_subscribe(hub, network.as_deref(), subscription, anew);
             }
@@ -283,11 +298,13 @@ impl Hub {
             Ok(HubMessage::Introduce { network, peer, to }) => self.introduced(&network, peer, &to),
             Ok(HubMessage::Back { network, peer, to, ago_ms }) => self.got_back(&network, peer, &to, ago_ms),
             Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
-            Err(error) => {
-                self.counters.refusals.count(Refusal::HubMessage);
-                self.event(Event::Refused { from: hub.to_string(), reason: error.to_string() });
-            }
+            Err(error) => self.refuse_message(hub, &error.to_string()),
         }
+    }
+
+    fn refuse_message(&mut self, hub: Id, reason: &str) {
+        self.counters.refusals.count(Refusal::HubMessage);
+        self.event(Event::Refused { from: hub.to_string(), reason: reason.to_owned() });
     }
 
     /// Whether sending to a hub makes sense: a path is known, or one was a
@@ -344,7 +361,7 @@ impl Hub {
 
     fn stream_was_reset(&mut self, hub: Id, tokens: &[Token]) {
         for token in tokens {
-            self.signal_lost(*token);
+            self.signals_lost(*token);
         }
         self.streams.touched.insert(hub);
         self.stream_lost(hub);

@@ -151,9 +151,10 @@ impl Bye {
 /// One message of the stream between two hubs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HubMessage<'a> {
-    /// A client's signal for a peer at the receiving hub.
+    /// Clients' signals for peers at the receiving hub, in the order in which they came; at most
+    /// [`crate::bundle::MAX_SIGNALS`]. Each is a part of its own in the message's acknowledgement.
     #[serde(borrow)]
-    Signal(MeshSignal<'a>),
+    Signals(Vec<MeshSignal<'a>>),
     /// Tell me the peers of this network (none: of all), now and as they change.
     Subscribe {
         /// The network.

@@ -10,6 +10,7 @@ use pigeonhub_proto::io::{ConnId, Input, MAX_BINARY, Output};
 use pigeonhub_proto::settings::Settings;
 use pigeonhub_proto::time::{Now, Time};
 
+use super::bundles::Gathering;
 use super::network::{Message, State};
 use super::world::{Event, MS, Machine, Micros, SEC, World, trace};
 
@@ -17,7 +18,7 @@ use super::world::{Event, MS, Machine, Micros, SEC, World, trace};
 const EPOCH_MS: i64 = 1_767_225_600_000;
 
 /// How long inputs are gathered that are dealt with together.
-const TOGETHER: Micros = 100;
+pub(crate) const TOGETHER: Micros = 100;
 
 /// Makes the hub anew at each start, from a seed and the host's clock.
 pub(crate) type Factory = Box<dyn Fn(Settings, [u8; 32], Now) -> Box<dyn Machine>>;
@@ -75,6 +76,7 @@ pub(crate) struct Host {
     pub(crate) over_since: Option<Micros>,
     /// An [`Event::PutOut`] is to come.
     pub(crate) putting_out: bool,
+    pub(crate) gathering: Gathering,
     timer_second: Micros,
     timers: u32,
 }
@@ -110,6 +112,7 @@ impl Host {
             open_channels: 0,
             over_since: None,
             putting_out: false,
+            gathering: Gathering::default(),
             timer_second: 0,
             timers: 0,
         }
@@ -171,6 +174,7 @@ impl World {
         host.next_accepted = 1;
         host.wake = Micros::MAX;
         host.putting_out = false;
+        host.gathering = Gathering::default();
         let mut machine = (host.factory)(host.settings.clone(), seed, host.clock(now));
         machine.remember(&host.remembered);
         host.machine = Some(machine);
@@ -193,7 +197,11 @@ impl World {
 
     /// Gives a hub one input and does what it asks for.
     pub(crate) fn feed(&mut self, number: usize, input: Input<'_>) {
-        let gathers = self.params.together && matches!(input, Input::Text { .. } | Input::Binary { .. });
+        if let Some(conn) = self.sessions_take(number, &input) {
+            return self.feed(number, Input::Alive { conn });
+        }
+        let gathers = self.params.together
+            && matches!(input, Input::Text { .. } | Input::Binary { .. } | Input::Signals { .. });
         let host = &mut self.hosts[number];
         let now = host.clock(self.now);
         let Some(machine) = &mut host.machine else { return };
@@ -260,8 +268,9 @@ impl World {
             Output::ChannelStart { conn, offer } => self.channel_start(number, conn, offer),
             Output::ChannelAnswer { conn, sdp } => self.channel_answer(number, conn, &sdp),
             Output::ChannelCandidate { conn, candidate } => self.channel_candidate(number, conn, &candidate),
-            // Every message goes through the hub here.
-            Output::Direct(_) | Output::NotDirect(_) => {}
+            // Signals between two clients here go through the hub all the same.
+            Output::Direct(place) => self.hosts[number].gathering.enter(place),
+            Output::NotDirect(place) => self.hosts[number].gathering.leave(&place),
             Output::Event(HubEvent::HubMeshMigrated { migrated_count: 0, .. }) => {
                 self.fail(format!("hub {number} says that it migrated, and did nothing"));
             }

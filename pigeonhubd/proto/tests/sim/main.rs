@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod aliases;
+mod bundles;
 mod channel;
 mod checks;
 mod client;
@@ -122,6 +123,7 @@ fn run_all(seeds: impl Iterator<Item = u64>) {
     }
     println!("{count} seeds: {total:?}");
     assert!(failed.is_empty(), "seeds {failed:?} failed; see above");
+    assert!(count < 8 || total.bundles > 0, "no session gathered a signal");
 }
 
 macro_rules! seeds {

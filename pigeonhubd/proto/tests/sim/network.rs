@@ -239,9 +239,13 @@ impl World {
 
     /// An end is over, and its owner hears why.
     pub(crate) fn gone(&mut self, pipe: usize, side: usize, reason: ClosedBy) {
+        let end = &self.pipes[pipe].ends[side];
+        let (party, conn) = (end.party, end.conn);
+        if let Party::Host(number) = party {
+            self.before_input_of(number, conn);
+        }
         let end = &mut self.pipes[pipe].ends[side];
         end.state = State::Gone;
-        let (party, conn) = (end.party, end.conn);
         let counted = std::mem::take(&mut end.counted);
         self.pipes[pipe].inbound[side].queue.clear();
         match party {

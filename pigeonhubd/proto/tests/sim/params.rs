@@ -103,6 +103,8 @@ pub(crate) struct Params {
     pub(crate) queue_drops: u64,
     /// Hubs deal with inputs that come close together at once, as the daemon does under load.
     pub(crate) together: bool,
+    /// Sessions gather signals for peers at other hubs, as the daemon's do.
+    pub(crate) bundles: bool,
     /// Time between two acts of a client.
     pub(crate) client_turn: (Micros, Micros),
     /// How often an act is to leave.
@@ -145,6 +147,7 @@ impl Params {
             jitter_percent: 50,
             queue_drops: 0,
             together: false,
+            bundles: false,
             client_turn: (500 * MS, 3 * SEC),
             leave_per_mille: 30,
             max_peers: (3, 4),
@@ -201,6 +204,7 @@ impl Params {
         params.jitter_percent = rng.range(0, 150);
         params.queue_drops = if rng.percent(15) { rng.range(1, 30) } else { 0 };
         params.together = seed.is_multiple_of(2);
+        params.bundles = matches!(seed % 4, 1 | 2);
         // None of these is a seed of a past fault, which is to stay as it was.
         params.remembers = matches!(seed % 11, 2 | 9);
         params.leave_per_mille = rng.range(5, 80);

@@ -108,6 +108,8 @@ pub(crate) enum Event {
     Wake { host: usize, life: u32 },
     /// A hub has dealt with the inputs that came together.
     PutOut { host: usize, life: u32 },
+    /// A hub gets the signals that its sessions gathered.
+    Bundles { host: usize, life: u32 },
     /// A client thinks about what to do next.
     Client { client: usize },
     /// A signal's fate must be known by now.
@@ -146,6 +148,7 @@ impl Ord for Queued {
 pub(crate) struct Counts {
     pub(crate) inputs: u64,
     pub(crate) timers: u64,
+    pub(crate) bundles: u64,
     pub(crate) mesh_messages: u64,
     pub(crate) mesh_bytes: u64,
     pub(crate) signals: u64,
@@ -161,6 +164,7 @@ impl std::ops::AddAssign for Counts {
     fn add_assign(&mut self, more: Self) {
         self.inputs += more.inputs;
         self.timers += more.timers;
+        self.bundles += more.bundles;
         self.mesh_messages += more.mesh_messages;
         self.mesh_bytes += more.mesh_bytes;
         self.signals += more.signals;
@@ -289,6 +293,7 @@ impl World {
             Event::ChannelOver { channel, why } => self.channel_over(channel, why),
             Event::Wake { host, life } => self.wake(host, life),
             Event::PutOut { host, life } => self.put_out(host, life),
+            Event::Bundles { host, life } => self.bundles(host, life),
             Event::Client { client } => self.client_turn(client),
             Event::Judge { signal } => self.judge(signal),
             Event::Audit => self.audit(),

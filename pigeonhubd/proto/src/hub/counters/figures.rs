@@ -62,17 +62,27 @@ impl Histogram {
 
     /// One more value.
     pub fn observe(&mut self, value: u64) {
-        self.sum = self.sum.saturating_add(value);
-        self.count += 1;
+        self.observe_several(value, 1);
+    }
+
+    /// So many more values, all the same.
+    pub fn observe_several(&mut self, value: u64, more: u64) {
+        self.sum = self.sum.saturating_add(value.saturating_mul(more));
+        self.count += more;
         let bucket = self.bounds.partition_point(|bound| *bound < value);
         if let Some(count) = self.counts.get_mut(bucket).filter(|_| bucket < self.bounds.len()) {
-            *count += 1;
+            *count += more;
         }
     }
 
     /// One more time, in microseconds.
     pub fn observe_time(&mut self, time: Duration) {
-        self.observe(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        self.observe_times(time, 1);
+    }
+
+    /// So many more times, all the same.
+    pub fn observe_times(&mut self, time: Duration, more: u64) {
+        self.observe_several(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), more);
     }
 
     /// Upper bounds, inclusive, and how many values fell into each bucket alone.

@@ -19,9 +19,14 @@ impl Hub {
         asked.peek().is_some() && asked.all(|subscriber| !subscriber.changed.contains(&change))
     }
 
+    /// Whether there is anything that some hub has yet to be told.
+    pub(in crate::hub) fn is_telling(&self) -> bool {
+        self.presence.flush_at.is_some()
+    }
+
     /// If a hub has yet to be told of a peer here, it is told before what follows.
     pub(in crate::hub) fn tell_of_first(&mut self, hub: Id, network: &str, peer: Id) {
-        if self.presence.flush_at.is_none() {
+        if !self.is_telling() {
             return;
         }
         let network: Arc<str> = Arc::from(network);
