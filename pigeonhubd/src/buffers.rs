@@ -22,10 +22,10 @@ pub fn reading() -> Box<[u8]> {
     READING.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; READ].into_boxed_slice())
 }
 
-/// Gives it back.
+/// Gives it back. One of another size is not kept.
 pub fn read(buffer: Box<[u8]>) {
     READING.with_borrow_mut(|kept| {
-        if kept.len() < MOST {
+        if kept.len() < MOST && buffer.len() == READ {
             kept.push(buffer);
         }
     });

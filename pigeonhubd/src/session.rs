@@ -216,6 +216,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         // The driver has to know whom to wake.
         if self.poll_blocked(cx).is_ready() {
             cx.waker().wake_by_ref();
+        } else {
+            self.ws.get_mut().rest();
         }
         Poll::Pending
     }

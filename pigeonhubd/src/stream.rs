@@ -102,6 +102,15 @@ impl<S> Pipe<S> {
         }
     }
 
+    /// Nothing more is taken for a while: what was read is kept in no more room than it needs.
+    pub fn rest(&mut self) {
+        let Some((buffer, range)) = self.incoming.take() else { return };
+        let left = buffer.get(range).unwrap_or_default().to_vec().into_boxed_slice();
+        buffers::read(buffer);
+        let len = left.len();
+        self.incoming = Some((left, 0..len));
+    }
+
     fn hand_out(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let Some((buffer, range)) = &mut self.incoming else { return false };
         let count = into.remaining().min(range.len());
@@ -194,6 +203,27 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn what_waits_to_be_taken_takes_no_more_room_than_it_needs() {
+        let all: Vec<u8> = (0..=255).cycle().take(3 * TURN).collect();
+        let mut pipe = Pipe::new(all.as_slice());
+        let (mut piece, mut got) = (vec![0; 1000], Vec::new());
+        loop {
+            match pipe.read(&mut piece).now_or_never() {
+                Some(Ok(0)) => break,
+                Some(count) => {
+                    got.extend_from_slice(&piece[..count.expect("memory can be read")]);
+                    pipe.rest();
+                    let held = pipe.incoming.as_ref().map_or(0, |(buffer, _)| buffer.len());
+                    assert_eq!(held, (TURN - got.len() % TURN) % TURN);
+                }
+                None => {}
+            }
+        }
+        assert_eq!(got, all);
+        assert_eq!(buffers::reading().len(), buffers::READ, "none of another size is lent to anybody");
+    }
 
     #[test]
     fn others_get_their_turn_while_much_comes_in() {

@@ -1,5 +1,6 @@
 //! Sessions on streams that misbehave.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,13 @@ use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::outbox::{Item, Outbox};
 use pigeonhubd::panics;
 use pigeonhubd::session::{CLOSE_WAIT, Session, config};
-use pigeonhubd::stream::Pipe;
+use pigeonhubd::stream::{LONG_TURN, Pipe, TURN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
+
+use crate::ground::frame;
 
 const CONN: ConnId = ConnId(1);
 
@@ -30,12 +33,100 @@ async fn start() -> (DuplexStream, Arc<Outbox>, Intake) {
 
 async fn on(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> (Arc<Outbox>, Intake) {
     let (edge, intake) = Edge::new();
+    (run(stream, edge).await, intake)
+}
+
+async fn run(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, edge: Edge) -> Arc<Outbox> {
     let outbox = Arc::new(Outbox::new());
     let config = Some(config(64 * 1024));
     let ws = WebSocketStream::from_raw_socket(Pipe::new(stream), Role::Server, config).await;
     let session = Session::new(CONN, ws, Arc::clone(&outbox), edge, true).with_max_stall(STALL);
     tokio::spawn(session.run());
-    (outbox, intake)
+    outbox
+}
+
+/// Gives one piece at a time, with a pause behind it.
+struct Pieces {
+    pieces: VecDeque<Vec<u8>>,
+    paused: bool,
+    /// How many bytes each of them could have had.
+    room: Arc<Mutex<Vec<usize>>>,
+}
+
+impl AsyncRead for Pieces {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let paused = self.paused;
+        self.paused = !paused;
+        if !paused && let Some(piece) = self.pieces.pop_front() {
+            self.room.lock().unwrap().push(into.remaining());
+            into.put_slice(&piece);
+            return Poll::Ready(Ok(()));
+        }
+        if !self.pieces.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Pieces {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn pieces(pieces: &[&[Vec<u8>]]) -> (Pieces, Arc<Mutex<Vec<usize>>>) {
+    let (pieces, room) = (pieces.iter().map(|frames| frames.concat()).collect(), Arc::default());
+    (Pieces { pieces, paused: false, room: Arc::clone(&room) }, room)
+}
+
+#[tokio::test]
+async fn more_is_read_at_once_from_whoever_sends_several_messages() {
+    let text = frame(0x81, b"text");
+    let (one, three) = (std::slice::from_ref(&text), [text.clone(), text.clone(), text.clone()]);
+    let (stream, room) = pieces(&[one, &three, &three, one, one]);
+    let (_outbox, mut intake) = on(stream).await;
+    let mut texts = 0;
+    while texts < 9 {
+        match intake.events.recv().await {
+            Some(EdgeEvent::Texts { texts: more, .. }) => texts += more.len(),
+            other => panic!("texts were expected, not {other:?}"),
+        }
+    }
+    assert_eq!(*room.lock().unwrap(), [TURN, TURN, LONG_TURN, LONG_TURN, TURN]);
+}
+
+#[tokio::test]
+async fn an_end_comes_behind_texts_that_the_driver_had_no_room_for() {
+    let (edge, mut intake) = Edge::new();
+    while edge.try_send(EdgeEvent::Pong { conn: ConnId(9) }).is_ok() {}
+    let (stream, room) = pieces(&[&[frame(0x81, b"text"), frame(0x88, b"\x03\xe8bye")]]);
+    let _outbox = run(stream, edge).await;
+    while room.lock().unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let mut said = Vec::new();
+    while said.len() < 2 {
+        match intake.events.recv().await {
+            Some(EdgeEvent::Pong { .. }) => {}
+            Some(EdgeEvent::Texts { texts, .. }) => said.extend(texts.iter().map(ToString::to_string)),
+            Some(EdgeEvent::Closed { reason: ClosedBy::Remote { code, reason }, .. }) => {
+                said.push(format!("{code} {reason}"));
+            }
+            other => panic!("a text and an end were expected, not {other:?}"),
+        }
+    }
+    assert_eq!(said, ["text", "1000 bye"]);
 }
 
 async fn closed(mut intake: Intake) -> ClosedBy {

@@ -42,9 +42,10 @@ fn encode(frame: &Frame<'_>) -> Vec<u8> {
 /// Everything `stream` sends now, encoded.
 fn drain(stream: &mut Stream, now: Time) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    while let Some(frame) = stream.poll_transmit(now) {
-        out.push(encode(&frame));
+    while stream.has_frame(now) {
+        out.push(encode(&stream.poll_transmit(now).expect("it says that it has one")));
     }
+    assert_eq!(stream.poll_transmit(now), None, "it says that it has none");
     out
 }
 
