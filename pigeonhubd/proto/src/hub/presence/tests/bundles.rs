@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::grace::{Bench, NETWORK, OURS, THEIRS, record};
-use crate::bundle::Bundle;
-use crate::hub::counters::{SignalOutcome, Undelivered};
+use crate::bundle::{Bundle, MAX_SIGNALS};
+use crate::hub::counters::{Refusal, SignalOutcome, Undelivered};
 use crate::hub::links::Transport;
 use crate::hub::presence::subscribers::Subscriber;
 use crate::id::{Id, Spelled};
 use crate::io::{ConnId, Input, Output};
 use crate::mesh::frame::Framing;
 use crate::mesh::stream::{Event, Frame, Parts, Stream};
+use crate::time::Time;
 use crate::wire::SignalKind;
 use crate::wire::mesh::{HubMessage, LinkFrame, MeshSignal, PresenceChange, Routed, decode, encode};
 
@@ -24,6 +25,10 @@ struct Pair {
     bench: Bench,
     framing: Framing,
     far: Stream,
+    /// The other hub's end of the link.
+    there: Framing,
+    /// What was refused of each message that it sent.
+    acked: Vec<Parts>,
 }
 
 impl Pair {
@@ -34,7 +39,8 @@ impl Pair {
         let subscriber = Subscriber { subscription: 1, changed: BTreeSet::new(), complete: true };
         bench.hub.presence.subscribers.insert(other, Some(NETWORK.into()), subscriber);
         let far = Stream::new(record().epoch, bench.hub.gossip.own.epoch, 1);
-        let mut pair = Self { bench, framing: Framing::new(None), far };
+        let mut pair =
+            Self { bench, framing: Framing::new(None), far, there: Framing::new(None), acked: Vec::new() };
         pair.bench.after(Duration::from_secs(1));
         pair.heard();
         pair
@@ -82,7 +88,14 @@ impl Pair {
             let frame: Frame<'_> = decode(&envelope.body).expect("a stream's frame");
             self.far.handle_frame(&frame, now).expect("new");
             while let Some(event) = self.far.poll_event() {
-                let Event::Delivered(payload) = event else { continue };
+                let payload = match event {
+                    Event::Delivered(payload) => payload,
+                    Event::Acked { refused, .. } => {
+                        self.acked.push(refused);
+                        continue;
+                    }
+                    Event::Restarted | Event::Missed => continue,
+                };
                 there.push(told(&decode(&payload).expect("a hub's message")));
                 if refused != 0 {
                     self.far.refuse_last(refused, now);
@@ -93,14 +106,33 @@ impl Pair {
 
     /// The other hub acknowledges what it got.
     fn acknowledge(&mut self) -> Vec<String> {
-        let now = self.bench.now.mono + Duration::from_millis(20);
-        self.bench.now.mono = now;
-        let frame = self.far.poll_transmit(now).expect("an acknowledgement");
+        self.bench.now.mono = self.bench.now.mono + Duration::from_millis(20);
+        self.answer();
+        self.hear(0).1
+    }
+
+    /// The other hub sends what it has to send.
+    fn answer(&mut self) {
+        let frame = self.far.poll_transmit(self.bench.now.mono).expect("a frame");
         let (src, dst) = (record().hub(), self.bench.hub.id());
         let routed = Routed { src, dst, hops: 9, body: encode(&frame).into() };
-        let message = Framing::new(None).split(&encode(&LinkFrame::Routed(routed))).remove(0);
+        let message = self.there.split(&encode(&LinkFrame::Routed(routed))).remove(0);
         self.take(Input::Binary { conn: LINK, bytes: &message });
-        self.hear(0).1
+    }
+
+    /// The other hub sends signals for the client here, each with a stamp and data.
+    fn send(&mut self, signals: impl Iterator<Item = (u64, String)>) {
+        let signal = |(stamp, data): (u64, String)| MeshSignal {
+            kind: SignalKind::Answer,
+            network: NETWORK.into(),
+            from: THEIRS.into(),
+            target: OURS.into(),
+            stamp,
+            data: Some(data.into()),
+        };
+        let message = HubMessage::Signals(signals.map(signal).collect());
+        self.far.push(encode(&message).into(), 1, Time::NEVER).expect("room");
+        self.answer();
     }
 
     fn counted(&self, outcome: SignalOutcome) -> u64 {
@@ -213,4 +245,28 @@ fn all_senders_are_told_when_the_other_hub_is_gone() {
     pair.bench.hub.reset_stream(record().hub());
     assert_eq!(pair.hear(0).1.len(), 1, "the first one's fate is unknown");
     assert_eq!(pair.bench.hub.gauges().under_way, 0);
+}
+
+#[test]
+fn each_signal_of_a_message_is_handed_over_or_refused_by_itself() {
+    let mut pair = Pair::new();
+    let stamp = pair.bench.hub.directory.own_claim(NETWORK, &OURS).expect("it is here").stamp;
+    let signals = [(stamp, "0"), (stamp - 1, "1"), (stamp, "2"), (stamp, "no JSON"), (stamp + 1, "4")];
+    pair.send(signals.iter().map(|(stamp, data)| (*stamp, (*data).to_owned())));
+    pair.bench.now.mono = pair.bench.now.mono + Duration::from_millis(20);
+    let (_, here) = pair.hear(0);
+    assert_eq!(here.len(), 2, "{here:?}");
+    assert!(here[0].contains(r#""data":0,"#) && here[1].contains(r#""data":2,"#), "{here:?}");
+    assert_eq!(pair.acked, [0b10010], "of what is no JSON nobody needs to hear");
+}
+
+#[test]
+fn a_message_of_more_signals_than_one_may_have_is_refused() {
+    let mut pair = Pair::new();
+    let stamp = pair.bench.hub.directory.own_claim(NETWORK, &OURS).expect("it is here").stamp;
+    for (count, delivered) in [(MAX_SIGNALS, MAX_SIGNALS), (MAX_SIGNALS + 1, 0)] {
+        pair.send((0..count).map(|n| (stamp, n.to_string())));
+        assert_eq!(pair.hear(0).1.len(), delivered);
+    }
+    assert_eq!(pair.bench.hub.counters().refusals.get(Refusal::HubMessage), 1);
 }
