@@ -165,6 +165,9 @@ impl Hub {
     /// [`Self::poll_output`] may be drained after each of them as well.
     pub fn take(&mut self, input: Input<'_>, now: Now) {
         self.now = now;
+        // Behind it may come more of what sessions gathered before anything else. A tick may end
+        // sessions, and what they sent goes before the word that they left.
+        let ticks = !matches!(input, Input::Signals { .. });
         match input {
             Input::Accepted { conn, request } => self.accepted(conn, request),
             Input::Dialled { conn, remote } => self.dialled(conn, remote),
@@ -183,7 +186,7 @@ impl Hub {
             Input::Undrain => self.undrain(),
             Input::Disconnect { peer } => self.disconnect(&peer),
         }
-        if now.mono >= self.next_tick {
+        if ticks && now.mono >= self.next_tick {
             self.tick();
         }
         self.settle();

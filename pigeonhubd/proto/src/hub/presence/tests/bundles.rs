@@ -9,7 +9,7 @@ use crate::hub::counters::{Refusal, SignalOutcome, Undelivered};
 use crate::hub::links::Transport;
 use crate::hub::presence::subscribers::Subscriber;
 use crate::id::{Id, Spelled};
-use crate::io::{ConnId, Input, Output};
+use crate::io::{ConnId, Input, Output, Request};
 use crate::mesh::frame::Framing;
 use crate::mesh::stream::{Event, Frame, Parts, Stream};
 use crate::time::Time;
@@ -230,6 +230,24 @@ fn a_sender_hears_of_a_signal_that_was_struck_out() {
     let (there, here) = pair.hear(0);
     assert_eq!(there, ["2"]);
     assert!(here.len() == 1 && here[0].contains("not-announced"), "{here:?}");
+}
+
+#[test]
+fn a_session_does_not_end_between_two_bundles() {
+    let mut pair = Pair::new();
+    let (peer_id, remote) = (Some(OURS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
+    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+    pair.take(Input::Accepted { conn: ConnId(3), request });
+    pair.heard();
+    // The older connection did not answer, so the next tick ends it.
+    pair.bench.now.mono = pair.bench.now.mono + Duration::from_secs(1);
+    for data in ["1", "2"] {
+        pair.take(Input::Signals { hub: record().hub(), bundle: bundle(&[(OURS, data)]) });
+    }
+    pair.take(Input::Timer);
+    let told = pair.heard();
+    pair.bench.after(Duration::from_millis(10));
+    assert_eq!([told, pair.heard()].concat(), ["1", "2", "gone 1"]);
 }
 
 #[test]
