@@ -84,9 +84,10 @@ impl Hub {
     }
 
     fn leave_mesh(&mut self) {
-        // What the last clients' leaving means to other hubs goes out before the links do.
+        // What the last clients said, and what their leaving means to other hubs, goes out before the links do.
         self.presence_now();
         self.flush_presence();
+        self.send_gathered();
         self.run_streams();
         self.transmit_streams();
         self.publish();

@@ -251,6 +251,15 @@ fn a_session_does_not_end_between_two_bundles() {
 }
 
 #[test]
+fn what_waits_for_company_goes_before_the_links_of_a_hub_that_leaves() {
+    let mut pair = Pair::new();
+    pair.bench.hub.presence.subscribers.remove_all_of(record().hub());
+    pair.offer(0);
+    pair.take(Input::Drain { over: Duration::ZERO });
+    assert_eq!(pair.heard(), ["0"]);
+}
+
+#[test]
 fn all_senders_are_told_when_the_other_hub_is_gone() {
     let mut pair = Pair::new();
     pair.offer(0);
