@@ -456,6 +456,11 @@ impl Directory {
         self.find(network, peer)?.own_claim()
     }
 
+    /// Whether a peer is said to be at `home`, whether or not that counts.
+    pub fn is_claimed(&self, network: &str, peer: &Id, home: Home) -> bool {
+        self.find(network, peer).is_some_and(|entry| entry.claims.iter().any(|claim| claim.home == home))
+    }
+
     /// Number of peers connected here, and of others.
     pub fn counts(&self) -> (usize, usize) {
         let mut local: BTreeSet<Id> = BTreeSet::new();

@@ -105,13 +105,14 @@ impl Hub {
         }
     }
 
-    /// Whether a peer is told of that others were told had left. In a list of
-    /// all, one that is known by now counts too: word of it may have been lost
+    /// Whether `hub` tells of a peer that others were told had left. In a list of
+    /// all, one that it told of before counts too: word of it may have been lost
     /// with the stream before.
-    pub(super) fn perhaps_back(&self, change: &PresenceChange<'_>, listing: bool) -> Option<Place> {
+    pub(super) fn perhaps_back(&self, hub: Id, change: &PresenceChange<'_>, listing: bool) -> Option<Place> {
         let PresenceChange::Here { peer, network, .. } = change else { return None };
         if self.introductions.left.is_empty()
-            || (!listing && self.directory.find(network, &peer.id).is_some())
+            // One that is known to be elsewhere has moved on since it was back: then this hub is to hear of it.
+            || (!listing && self.directory.is_claimed(network, &peer.id, Home::Hub(hub)))
         {
             return None;
         }

@@ -340,7 +340,7 @@ impl Hub {
         let Some(view) = asked.filter(|view| view.subscription == subscription) else { return };
         let listing = !view.complete;
         for change in changes {
-            let back = self.perhaps_back(&change, listing);
+            let back = self.perhaps_back(hub, &change, listing);
             self.got_change(hub, network, subscription, change);
             if let Some((network, peer)) = back {
                 self.perhaps_introduce_back(hub, &network, peer);

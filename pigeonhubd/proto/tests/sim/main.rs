@@ -68,6 +68,10 @@ const REGRESSIONS: &[(u64, &str)] = &[
         "a stream that was given up lengthened the grace of a dead hub's peers, and hid where they were now",
     ),
     (
+        411_358,
+        "a client moved on to a third hub before the second heard that others had been told that it left",
+    ),
+    (
         110_030,
         "a client that was back was not told again of those whom its hub had introduced to it one by one",
     ),

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use super::super::View;
 use super::grace::{Bench, NETWORK, OURS, THEIRS, here, record};
 use crate::io::Output;
+use crate::mesh::record::{Record, SignedRecord};
 use crate::wire::mesh::PresenceChange;
 
 impl Bench {
@@ -48,6 +50,24 @@ fn the_hub_of_a_peer_that_is_back_hears_that_it_was_told_gone() {
     bench.pass(Duration::from_secs(601));
     bench.told(here(4));
     assert_eq!(bench.queued(), 1, "nor one that is back after long");
+}
+
+#[test]
+fn the_hub_to_which_it_moved_on_hears_so_too() {
+    let mut bench = Bench::new();
+    let third = Record { key: [8; 32], ..record() };
+    let hub = third.hub();
+    bench.hub.gossip.records.store(hub, third, SignedRecord::new(&[], &[0; 64]), bench.now);
+    bench.hub.gossip.records.set_reachable(&hub, true, bench.now.mono);
+    let view = View { subscription: 1, asked_at: bench.now.mono, complete: true };
+    bench.hub.presence.views.insert((hub, Some(NETWORK.into())), view);
+    bench.told(gone());
+    bench.told(here(2));
+    assert_eq!(bench.queued(), 1);
+    for stamp in [3, 4] {
+        bench.hub.got_presence(hub, Some(NETWORK), 1, vec![here(stamp)], false);
+        assert_eq!(bench.queued(), 2, "but once");
+    }
 }
 
 #[test]
