@@ -7,7 +7,7 @@ use super::counters::{LinkEnd, LinkKind, Refusal};
 use super::{Hub, TICK, close};
 use crate::event::Event;
 use crate::id::Id;
-use crate::io::{ConnId, Output};
+use crate::io::{ClosedBy, ConnId, Output};
 use crate::mesh::batch::{self, Batch, Gathered};
 use crate::mesh::frame::Framing;
 use crate::mesh::routes;
@@ -290,6 +290,21 @@ impl Hub {
     pub(super) fn break_link(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {
         self.close(conn, close::POLICY, reason);
         self.link_over(conn, end, reason);
+    }
+
+    /// The word that a WebSocket is migrated may have met a full queue; its close says so as well. That
+    /// is not authenticated, so it counts only beside a data channel.
+    pub(super) fn note_migration(&mut self, conn: ConnId, reason: &ClosedBy) {
+        let said = |code: u16, reason: &str| code == close::NORMAL && reason == Bye::Migrated.text();
+        if !matches!(reason, ClosedBy::Remote { code, reason } if said(*code, reason)) {
+            return;
+        }
+        let hub = self.links.open.get(&conn).map(|link| link.hub);
+        if hub.is_some_and(|hub| self.links.has_p2p(&hub))
+            && let Some(link) = self.links.open.get_mut(&conn)
+        {
+            link.bye.get_or_insert(Bye::Migrated);
+        }
     }
 
     pub(super) fn link_over(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {

@@ -298,6 +298,7 @@ impl Hub {
         if self.sessions.holds(conn) {
             self.session_over(conn, reason.into(), &text);
         } else if self.links.contains(conn) {
+            self.note_migration(conn, reason);
             self.link_over(conn, counters::LinkEnd::Lost, &text);
         } else if self.legacies.contains_key(&conn) {
             self.legacy_over(conn, counters::LinkEnd::Lost, &text);

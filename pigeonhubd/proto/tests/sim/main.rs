@@ -71,6 +71,7 @@ const REGRESSIONS: &[(u64, &str)] = &[
         411_358,
         "a client moved on to a third hub before the second heard that others had been told that it left",
     ),
+    (411_722, "the word that a WebSocket was migrated met a full queue, and it was dialled again"),
     (
         110_030,
         "a client that was back was not told again of those whom its hub had introduced to it one by one",
