@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pigeonhub_proto::io::Input;
 
+use super::graph::distances;
 use super::host::authority;
 use super::world::{Event, Micros, SEC, World, trace};
 
@@ -165,6 +166,19 @@ impl World {
         self.feed(host, Input::Undrain);
     }
 
+    /// Whether `host` comes to every other by who is whose bootstrap.
+    fn all_are_named(&self, host: usize) -> bool {
+        let mut named = vec![Vec::new(); self.hosts.len()];
+        for (number, of) in self.hosts.iter().enumerate() {
+            let known = |url: &String| self.by_address.get(url.trim_start_matches("ws://"));
+            for other in of.settings.bootstrap_hubs.iter().filter_map(known) {
+                named[number].push(*other);
+                named[*other].push(number);
+            }
+        }
+        distances(&named, host).into_iter().take(self.params.hubs).all(|distance| distance.is_some())
+    }
+
     /// Other numbers of links, another delay; now and then another bootstrap.
     fn reload(&mut self, host: usize) {
         if !self.hosts[host].up || self.hosts[host].stopped || self.hosts[host].draining {
@@ -184,7 +198,14 @@ impl World {
         here.settings.min_peers = min_peers;
         here.settings.migration_delay = delay;
         if swap && !self.hosts[other].unreached {
-            self.hosts[host].settings.bootstrap_hubs = vec![format!("ws://{}", authority(other))];
+            let here = &mut self.hosts[host].settings.bootstrap_hubs;
+            let before = std::mem::replace(here, vec![format!("ws://{}", authority(other))]);
+            if !self.all_are_named(host) {
+                // After a restart of all nothing would bring these and the others together.
+                let here = &mut self.hosts[host].settings.bootstrap_hubs;
+                // Each once, as the configuration has them.
+                here.extend(before.into_iter().filter(|url| *url != format!("ws://{}", authority(other))));
+            }
         }
         trace!(
             self,

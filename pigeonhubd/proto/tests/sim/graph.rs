@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Links from each to every vertex, or `None` where there is no path.
-fn distances(neighbours: &[Vec<usize>], from: usize) -> Vec<Option<u32>> {
+pub(crate) fn distances(neighbours: &[Vec<usize>], from: usize) -> Vec<Option<u32>> {
     let mut out = vec![None; neighbours.len()];
     let mut queue = VecDeque::from([from]);
     out[from] = Some(0);
