@@ -1,7 +1,5 @@
 //! Messages to clients and older hubs: one JSON object each.
 
-use std::fmt::Write as _;
-
 use super::SignalKind;
 use super::json::Json;
 use crate::id::Spelled;
@@ -212,8 +210,9 @@ fn push_tail(text: &mut String, from: Spelled, target: Spelled, network: &str, u
         // A string can always be written.
         text.push_str(&serde_json::to_string(network).unwrap_or_default());
     }
-    // Into memory: it cannot fail.
-    let _ = write!(text, ",\"timestamp\":{unix_ms}}}");
+    text.push_str(",\"timestamp\":");
+    text.push_str(itoa::Buffer::new().format(unix_ms));
+    text.push('}');
 }
 
 /// What was wrong with a message of the receiver's. `network` decides whether
