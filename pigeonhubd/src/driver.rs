@@ -114,6 +114,8 @@ pub struct Driver {
     probes: BTreeMap<u64, oneshot::Sender<Result<Answer, Refusal>>>,
     /// It is to leave for good, not only drained.
     stopping: bool,
+    /// Signals in bundles that were taken since others were let run.
+    bundled: usize,
 }
 
 impl Driver {
@@ -141,6 +143,7 @@ impl Driver {
             configured_at,
             probes,
             stopping,
+            bundled: 0,
         }
     }
 
@@ -194,6 +197,7 @@ impl Driver {
             if let Some(keeper) = &mut self.keeper {
                 keeper.turn(Instant::now(), || self.hub.urls_to_remember());
             }
+            handled += std::mem::take(&mut self.bundled);
             if handled >= BATCH {
                 handled = 0;
                 tokio::task::yield_now().await;
@@ -225,6 +229,7 @@ impl Driver {
     /// Signals that sessions gathered for other hubs.
     fn take_bundles(&mut self) {
         for (hub, bundle) in self.connections.sessions().bundles().take() {
+            self.bundled += bundle.len();
             self.hub.take(Input::Signals { hub, bundle }, self.clock.now());
             self.drain_outputs();
         }

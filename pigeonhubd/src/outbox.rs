@@ -15,11 +15,18 @@ use crate::backlog::Part;
 use crate::buffers;
 use crate::direct::Standing;
 
-/// Messages that may wait on one connection.
-pub const MAX_MESSAGES: usize = 1024;
+/// Messages that may wait on one connection: so many that a client can be told at once of all its signals
+/// that one acknowledgement refuses, which are a window of a stream's messages of 64 each.
+pub const MAX_MESSAGES: usize = 16 * 1024;
+
+/// Messages that may wait there before other sessions put no more in.
+pub const MAX_DIRECT: usize = 512;
 
 /// Bytes that may wait on one connection, unless a single message is larger.
 pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// What the driver may put in.
+const MOST: (usize, usize) = (MAX_MESSAGES, MAX_BYTES);
 
 /// Bytes that a session takes out at once, about: what is taken and cannot be
 /// written counts no more.
@@ -120,20 +127,20 @@ impl Outbox {
     /// Puts an item at the end. After [`Self::close`] it is thrown away.
     pub fn push(&self, item: Item) -> Result<(), Full> {
         match item {
-            Item::Text(text) => self.put(OpCode::Data(Data::Text), &[text.as_bytes()], 1),
-            Item::Binary(bytes) => self.put(OpCode::Data(Data::Binary), &[&bytes], 1),
-            Item::Ping => self.put(OpCode::Control(Control::Ping), &[], 1),
+            Item::Text(text) => self.put(OpCode::Data(Data::Text), &[text.as_bytes()], MOST),
+            Item::Binary(bytes) => self.put(OpCode::Data(Data::Binary), &[&bytes], MOST),
+            Item::Ping => self.put(OpCode::Control(Control::Ping), &[], MOST),
         }
     }
 
-    /// Puts a text at the end that comes in pieces, each of them UTF-8, unless
-    /// the queue is half full: the rest is the driver's.
+    /// Puts a text at the end that comes in pieces, each of them UTF-8, unless [`MAX_DIRECT`]
+    /// messages or half of the bytes wait: the rest is the driver's.
     pub fn push_direct(&self, text: &[&[u8]]) -> Result<(), Full> {
-        self.put(OpCode::Data(Data::Text), text, 2)
+        self.put(OpCode::Data(Data::Text), text, (MAX_DIRECT, MAX_BYTES / 2))
     }
 
-    /// `share`: of the queue's room only that part.
-    fn put(&self, opcode: OpCode, payload: &[&[u8]], share: usize) -> Result<(), Full> {
+    /// `most`: messages and bytes that may wait.
+    fn put(&self, opcode: OpCode, payload: &[&[u8]], most: (usize, usize)) -> Result<(), Full> {
         let len = payload.iter().map(|piece| piece.len()).sum();
         let mut state = self.lock();
         let text = opcode == OpCode::Data(Data::Text);
@@ -143,8 +150,7 @@ impl Outbox {
             return Ok(());
         }
         let bytes = state.bytes.saturating_add(len);
-        let room =
-            state.messages < MAX_MESSAGES / share && (state.messages == 0 || bytes <= MAX_BYTES / share);
+        let room = state.messages < most.0 && (state.messages == 0 || bytes <= most.1);
         if !room || !state.part.may_be(bytes) {
             return Err(Full { messages: state.messages, bytes: state.bytes });
         }
@@ -315,6 +321,15 @@ mod tests {
     }
 
     #[test]
+    fn all_that_one_acknowledgement_refuses_can_be_told() {
+        use pigeonhub_proto::bundle::MAX_SIGNALS;
+        use pigeonhub_proto::mesh::stream::WINDOW_MESSAGES;
+        let (outbox, error) = (Outbox::new(), "x".repeat(250));
+        let told = (0..).take_while(|_| outbox.push(Item::Text(error.clone())).is_ok()).count();
+        assert_eq!(told, WINDOW_MESSAGES * MAX_SIGNALS);
+    }
+
+    #[test]
     fn messages_and_bytes_are_bounded() {
         let outbox = Outbox::new();
         for _ in 0..MAX_MESSAGES {
@@ -332,11 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn signals_from_sessions_leave_half_of_the_room_to_the_driver() {
+    fn signals_from_sessions_leave_most_of_the_room_to_the_driver() {
         let outbox = Outbox::new();
         let straight = (0..MAX_MESSAGES).take_while(|_| outbox.push_direct(&[b"x"]).is_ok()).count();
-        assert_eq!(straight, MAX_MESSAGES / 2);
-        assert_eq!(outbox.push(Item::Ping), Ok(()));
+        assert_eq!(straight, MAX_DIRECT);
+        assert!((straight..MAX_MESSAGES).all(|_| outbox.push(Item::Ping).is_ok()));
+        let outbox = Outbox::new();
+        let large = [b'x'; MAX_BYTES / 8];
+        assert_eq!((0..MAX_DIRECT).take_while(|_| outbox.push_direct(&[&large]).is_ok()).count(), 4);
     }
 
     #[test]
