@@ -13,7 +13,7 @@ use pigeonhubd::outbox::{Item, Outbox};
 use pigeonhubd::panics;
 use pigeonhubd::session::{CLOSE_WAIT, Session, config};
 use pigeonhubd::stream::{LONG_TURN, Pipe, TURN};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, duplex, join, sink};
 use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -73,18 +73,6 @@ impl AsyncRead for Pieces {
     }
 }
 
-impl AsyncWrite for Pieces {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 fn pieces(pieces: &[&[Vec<u8>]]) -> (Pieces, Arc<Mutex<Vec<usize>>>) {
     let (pieces, room) = (pieces.iter().map(|frames| frames.concat()).collect(), Arc::default());
     (Pieces { pieces, paused: false, room: Arc::clone(&room) }, room)
@@ -95,7 +83,7 @@ async fn more_is_read_at_once_from_whoever_sends_several_messages() {
     let text = frame(0x81, b"text");
     let (one, three) = (std::slice::from_ref(&text), [text.clone(), text.clone(), text.clone()]);
     let (stream, room) = pieces(&[one, &three, &three, one, one]);
-    let (_outbox, mut intake) = on(stream).await;
+    let (_outbox, mut intake) = on(join(stream, sink())).await;
     let mut texts = 0;
     while texts < 9 {
         match intake.events.recv().await {
@@ -111,7 +99,7 @@ async fn an_end_comes_behind_texts_that_the_driver_had_no_room_for() {
     let (edge, mut intake) = Edge::new();
     while edge.try_send(EdgeEvent::Pong { conn: ConnId(9) }).is_ok() {}
     let (stream, room) = pieces(&[&[frame(0x81, b"text"), frame(0x88, b"\x03\xe8bye")]]);
-    let _outbox = run(stream, edge).await;
+    let _outbox = run(join(stream, sink()), edge).await;
     while room.lock().unwrap().is_empty() {
         tokio::task::yield_now().await;
     }
@@ -196,20 +184,6 @@ impl AsyncRead for Faulty {
     }
 }
 
-impl AsyncWrite for Faulty {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// Keeps what is logged.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
@@ -234,7 +208,7 @@ async fn a_panic_ends_its_session_alone_and_is_told() {
     let _logging = tracing::subscriber::set_default(subscriber);
     panics::install();
     let before = panics::count();
-    let (_outbox, intake) = on(Faulty).await;
+    let (_outbox, intake) = on(join(Faulty, sink())).await;
     let (mut far, outbox, other) = self::start().await;
     assert_eq!(closed(intake).await, ClosedBy::Broken("a fault in this hub".into()));
     assert_eq!(panics::count(), before + 1);
