@@ -1,7 +1,7 @@
 //! Signals for other hubs that sessions gather, and the driver takes in bundles.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pigeonhub_proto::bundle::Bundle;
@@ -13,6 +13,9 @@ use tokio::sync::Notify;
 /// one by one, whose queue holds their senders up.
 const MAX_FULL: usize = 16;
 
+/// Bytes that may wait for the driver, for all hubs together; beyond that likewise.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// What waits for the driver, for all hubs.
 #[derive(Debug, Default)]
 pub struct Bundles {
@@ -21,6 +24,7 @@ pub struct Bundles {
     /// Those with something in them.
     ready: Mutex<Vec<Arc<ToHub>>>,
     any: AtomicBool,
+    bytes: AtomicUsize,
     wake: Notify,
 }
 
@@ -58,12 +62,15 @@ impl Bundles {
     /// Puts a signal behind those that wait for that hub. False if too many do.
     pub fn put(&self, to: &Arc<ToHub>, signal: &MeshSignal<'_>, network: &Arc<str>) -> bool {
         let mut waiting = lock(&to.waiting);
-        if waiting.full.len() >= MAX_FULL {
+        if waiting.full.len() >= MAX_FULL || self.bytes.load(Ordering::Relaxed) >= MAX_BYTES {
             return false;
         }
+        let mut before = waiting.filling.size();
         if let Some(full) = waiting.filling.push(signal, Arc::clone(network)) {
             waiting.full.push(full);
+            before = 0;
         }
+        self.bytes.fetch_add(waiting.filling.size() - before, Ordering::Relaxed);
         if !std::mem::replace(&mut waiting.listed, true) {
             lock(&self.ready).push(Arc::clone(to));
             self.any.store(true, Ordering::Release);
@@ -91,6 +98,8 @@ impl Bundles {
             all.extend(waiting.full.drain(..).map(|bundle| (to.hub, bundle)));
             all.push((to.hub, waiting.filling.take()));
         }
+        let bytes = all.iter().map(|(_, bundle)| bundle.size()).sum();
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         all
     }
 
@@ -99,7 +108,11 @@ impl Bundles {
         let ready = lock(&self.ready).clone();
         for to in ready {
             let Waiting { full, filling, .. } = &mut *lock(&to.waiting);
-            full.iter_mut().chain([filling]).for_each(|bundle| bundle.strike(from, network));
+            for bundle in full.iter_mut().chain([filling]) {
+                let before = bundle.size();
+                bundle.strike(from, network);
+                self.bytes.fetch_sub(before - bundle.size(), Ordering::Relaxed);
+            }
         }
     }
 }
@@ -141,6 +154,23 @@ mod tests {
         assert_eq!(waiting.iter().filter(|waiting| **waiting == (Id([1; 20]), 1)).count(), most);
         assert!(waiting.contains(&(Id([2; 20]), 1)));
         assert!(put(&bundles, &near, 3, &large), "there is room again");
+    }
+
+    #[test]
+    fn no_more_waits_for_all_hubs_than_may() {
+        let bundles = Bundles::default();
+        let large = "7".repeat(super::MAX_BYTES / 64);
+        let hubs: Vec<_> = (0..100).map(|hub| bundles.for_hub(Id([hub; 20]))).collect();
+        for _ in 0..2 {
+            let most = hubs.iter().take_while(|to| put(&bundles, to, 3, &large)).count();
+            assert_eq!(most, 64);
+            assert!(!put(&bundles, &hubs[99], 4, "1"), "nor a small one");
+            bundles.strike(&Id([3; 20]), "n");
+            assert_eq!(bundles.bytes.load(Ordering::Relaxed), 0);
+            assert!(put(&bundles, &hubs[99], 3, &large), "there is room again");
+            bundles.take();
+            assert_eq!(bundles.bytes.load(Ordering::Relaxed), 0);
+        }
     }
 
     #[test]

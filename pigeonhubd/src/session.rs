@@ -326,8 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
         }
     }
 
-    /// Gives a signal straight to its target's session, if it may go there;
-    /// answers a ping, if it may.
+    /// Gives a signal straight to its target's session, or into a bundle for its target's hub, if
+    /// it may go there; answers a ping, if it may.
     fn hand_over(&mut self, text: &str) -> bool {
         let now = Clock::unix_ms();
         let (outbox, sessions) = (&self.outbox, self.edge.sessions());

@@ -97,6 +97,11 @@ impl Bundle {
         self.signals.len()
     }
 
+    /// Bytes of the message so far.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Their senders, in order.
     pub fn senders(&self) -> impl Iterator<Item = &Sender> {
         self.signals.iter().map(|(sender, _)| sender)
