@@ -119,6 +119,9 @@ struct Pairs {
     /// Bytes of a signal.
     #[arg(long, default_value_t = 1200)]
     size: usize,
+    /// The TCP congestion control of the senders' sockets, say `reno`; else the system's.
+    #[arg(long)]
+    congestion_control: Option<String>,
 }
 
 #[derive(Args)]
@@ -143,6 +146,7 @@ impl Pairs {
             pairs,
             in_flight,
             size: self.size,
+            congestion_control: self.congestion_control,
             warm_up: Duration::from_millis(500),
             time: Duration::from_secs_f64(time),
             pids,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_tcp_congestion;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -31,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) in_flight: usize,
     /// Bytes of a signal, about.
     pub(crate) size: usize,
+    /// Of the senders' sockets; else the system's.
+    pub(crate) congestion_control: Option<String>,
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
     /// The hubs' processes.
@@ -97,6 +100,10 @@ async fn open(plan: &Plan, index: usize) -> io::Result<Pair> {
         socket::text(&message.to_string())
     };
     let (ear, mut out) = connect(plan.senders_hub, &one, index).await?;
+    if let Some(name) = &plan.congestion_control {
+        set_tcp_congestion(out.as_ref(), name)
+            .map_err(|error| io::Error::other(format!("no congestion control '{name}': {error}")))?;
+    }
     let (incoming, mut mouth) = connect(plan.receivers_hub, &two, index).await?;
     mouth.write_all(&announce(&two)).await?;
     // Dropping it would end its half of the connection.
@@ -116,7 +123,7 @@ impl Pair {
                 while number(self.incoming.next().await?.1).is_none() {}
                 io::Result::Ok(())
             };
-            match timeout(Duration::from_millis(200), arrived).await {
+            match timeout(Duration::from_millis(20), arrived).await {
                 Ok(done) => return done,
                 Err(_) => while self.ear.ready()?.is_some() {},
             }
