@@ -208,6 +208,7 @@ impl Hub {
     /// A peer of this hub left a network.
     pub(super) fn leave(&mut self, conn: ConnId, peer: Id, network: &str) {
         self.unclaim_own(network, peer, Home::Session(conn));
+        self.drop_held_of(&peer, network);
     }
 
     fn signal(&mut self, conn: ConnId, peer: Spelled, kind: SignalKind, frame: &ClientFrame<'_>) {

@@ -51,6 +51,13 @@ struct Held {
     until: Time,
 }
 
+impl Held {
+    /// Bytes of its data.
+    fn size(&self) -> usize {
+        self.data.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Signals on their way to other hubs.
 #[derive(Debug, Default)]
 pub(super) struct Relay {
@@ -115,10 +122,8 @@ impl Hub {
     /// Signals for a hub that their senders' sessions have gathered.
     pub(super) fn relay_bundle(&mut self, hub: Id, mut bundle: Bundle) {
         self.send_gathered_for(hub);
-        for Sender { from, target, network } in bundle.take_struck() {
-            if let Some(conn) = self.sessions.by_peer(&from) {
-                self.not_announced(conn, target, &network);
-            }
+        for sender in bundle.take_struck() {
+            self.tell_left(&sender);
         }
         if self.is_telling() {
             for Sender { from, network, .. } in bundle.senders() {
@@ -204,16 +209,29 @@ impl Hub {
         self.release(|held| held.until <= now);
     }
 
-    /// Takes signals out of waiting and sends them, or tells their senders.
-    fn release(&mut self, which: impl Fn(&Held) -> bool) {
+    /// A peer here left a network: what it sent and still waits goes nowhere, for others will be
+    /// told that it left.
+    pub(super) fn drop_held_of(&mut self, peer: &Id, network: &str) {
+        for held in self.take_held(|held| held.sender.from == *peer && *held.sender.network == *network) {
+            self.tell_left(&held.sender);
+        }
+    }
+
+    /// Takes signals out of waiting.
+    fn take_held(&mut self, which: impl Fn(&Held) -> bool) -> VecDeque<Held> {
         if !self.relay.held.iter().any(&which) {
-            return;
+            return VecDeque::new();
         }
         let (free, held): (VecDeque<Held>, VecDeque<Held>) =
             std::mem::take(&mut self.relay.held).into_iter().partition(which);
         self.relay.held = held;
-        for held in free {
-            self.relay.held_bytes -= held.data.as_ref().map_or(0, String::len);
+        self.relay.held_bytes -= free.iter().map(Held::size).sum::<usize>();
+        free
+    }
+
+    /// Takes signals out of waiting and sends them, or tells their senders.
+    fn release(&mut self, which: impl Fn(&Held) -> bool) {
+        for held in self.take_held(which) {
             let Sender { target, network, .. } = &held.sender;
             if self.directory.find(network, &target.id).is_none() {
                 self.tell_undelivered(&held.sender, Undelivered::Unknown);
@@ -289,6 +307,13 @@ impl Hub {
         let over = self.relay.under_way.remove(&token)?;
         self.relay.under_way_signals -= over.0.len();
         Some(over)
+    }
+
+    /// A signal went nowhere since its sender left the network after it, if the sender is still here.
+    fn tell_left(&mut self, Sender { from, target, network }: &Sender) {
+        if let Some(conn) = self.sessions.by_peer(from) {
+            self.not_announced(conn, *target, network);
+        }
     }
 
     fn tell_undelivered(&mut self, sender: &Sender, why: Undelivered) {

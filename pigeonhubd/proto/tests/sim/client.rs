@@ -258,6 +258,12 @@ impl World {
     fn client_leaves(&mut self, client: usize, how: Leaving) {
         let Some(session) = self.clients[client].session else { return };
         trace!(self, 1, "client {client} leaves session {session}: {how:?}");
+        if self.partings {
+            // On their way when it is told that it left.
+            for _ in 0..self.rng.range(1, 4) {
+                self.signal(client);
+            }
+        }
         let unseen = match how {
             Leaving::Silence => {
                 let settings = &self.hosts[self.sessions[session].host].settings;

@@ -274,9 +274,26 @@ impl World {
     pub(crate) fn handed(&mut self, session: usize, text: &str) {
         let number = text.split_once(NUMBER).and_then(|(_, rest)| rest.split(',').next()?.parse().ok());
         let signal = number.and_then(|number: usize| self.ledger.signals.get_mut(number));
-        if let Some(signal) = signal.filter(|it| it.target == Some(self.sessions[session].client)) {
-            signal.handed = true;
+        let Some(signal) = signal.filter(|it| it.target == Some(self.sessions[session].client)) else {
+            return;
+        };
+        signal.handed = true;
+        let sender = signal.session;
+        if self.is_ghost(session, sender) {
+            self.counts.ghosts += 1;
+            // Over several hubs a goodbye may take another way than the signal before it.
+            if self.partings && self.linked(self.sessions[sender].host, self.sessions[session].host) {
+                let of = self.sessions[sender].client;
+                self.fail(format!("in a whole mesh a client hears client {of} after its goodbye: {text}"));
+            }
         }
+    }
+
+    /// Whether a data channel is between two hubs, or they are the same.
+    fn linked(&self, one: usize, other: usize) -> bool {
+        let (host, to) = (&self.hosts[one], self.hosts[other].id);
+        let hubs = host.hub().map(|hub| hub.hubs(host.clock(self.now))).unwrap_or_default();
+        one == other || hubs.iter().any(|hub| hub.hub_id == to && hub.link.as_deref() == Some("p2p"))
     }
 
     /// The session's connection is over, or its hub died or was replaced under it.

@@ -90,6 +90,9 @@ fn play(world: &mut World) {
             world.round(fault);
         }
     }
+    if world.failure.is_none() {
+        world.part();
+    }
     // Time for the last verdicts.
     world.run_for(20 * SEC);
 }

@@ -18,6 +18,9 @@ use super::world::{Event, Machine, Micros, SEC, SimHub, World, trace};
 /// The mesh has to be at rest within this after the last fault.
 const SETTLE: Micros = 120 * SEC;
 
+/// Of a thousand turns of a client at the end, in how many it leaves.
+const PARTINGS: u64 = 150;
+
 const SECRET: &[u8] = b"a secret that the hubs share";
 
 /// How long it is watched at rest.
@@ -233,6 +236,15 @@ impl World {
         self.heal_all();
         self.run_for(5 * SEC);
         self.settle();
+    }
+
+    /// Clients come and go in a whole mesh, where nobody is to hear a peer that left.
+    pub(crate) fn part(&mut self) {
+        trace!(self, 1, "*** partings");
+        self.params.leave_per_mille = self.params.leave_per_mille.max(PARTINGS);
+        (self.churn, self.chatter, self.partings) = (true, true, true);
+        self.run_for(12 * SEC);
+        (self.churn, self.chatter) = (false, false);
     }
 
     /// The state of every hub, for whoever reads a failure.

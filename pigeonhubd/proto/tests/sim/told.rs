@@ -42,6 +42,16 @@ impl World {
         *(if here { &mut told.here } else { &mut told.left }) = Some(self.now);
     }
 
+    /// A hub writes a signal to a client: whether it was told before that its sender left, since
+    /// then not of a new arrival, and means the session that sent it.
+    pub(crate) fn is_ghost(&self, session: usize, sender: usize) -> bool {
+        let (to, from) = (&self.clients[self.sessions[session].client], &self.sessions[sender]);
+        let told = to.told.get(&self.clients[from.client].id).copied().unwrap_or_default();
+        to.session == Some(session)
+            && told.left > told.here
+            && from.ended.is_some_and(|ended| told.left > Some(ended))
+    }
+
     /// Two clients of one network of which one was told that the other left, and
     /// not both of each other since.
     pub(crate) fn estranged(&self, members: &BTreeMap<&str, Id>) -> Option<String> {

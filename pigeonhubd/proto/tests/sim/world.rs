@@ -158,6 +158,8 @@ pub(crate) struct Counts {
     /// Signals that reached two different sessions of one client: the target
     /// moved, or a hub died, between the delivery and its acknowledgement.
     pub(crate) doubled_by_move: u64,
+    /// Signals of a peer's session written to one who had been told that the peer left.
+    pub(crate) ghosts: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -172,6 +174,7 @@ impl std::ops::AddAssign for Counts {
         self.told_undeliverable += more.told_undeliverable;
         self.channels_opened += more.channels_opened;
         self.doubled_by_move += more.doubled_by_move;
+        self.ghosts += more.ghosts;
     }
 }
 
@@ -195,6 +198,8 @@ pub(crate) struct World {
     pub(crate) parted: Option<(Micros, Vec<bool>)>,
     /// Clients connect, leave and move of their own accord.
     pub(crate) churn: bool,
+    /// Clients signal right before they leave.
+    pub(crate) partings: bool,
     /// Clients send signals.
     pub(crate) chatter: bool,
     pub(crate) counts: Counts,
@@ -237,6 +242,7 @@ impl World {
             loss: 0,
             parted: None,
             churn: false,
+            partings: false,
             chatter: false,
             counts: Counts::default(),
             failure: None,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::grace::{Bench, NETWORK, THEIRS, record};
+use super::grace::{Bench, NETWORK, THEIRS, here, record};
 use crate::hub::presence::subscribers::Subscriber;
 use crate::id::Id;
-use crate::io::{ConnId, Input, Request};
+use crate::io::{ClosedBy, ConnId, Input, Output, Request};
+use crate::wire::mesh::PresenceChange;
 
 #[test]
 fn a_newcomer_is_told_of_before_its_first_signal() {
@@ -24,4 +25,36 @@ fn a_newcomer_is_told_of_before_its_first_signal() {
     assert_eq!(queued, [0, 2, 3], "gathered; the news and the signal; the signal alone");
     bench.after(std::time::Duration::from_secs(1));
     assert_eq!(bench.hub.queued_to_hubs().0, 3, "it is not told again");
+}
+
+#[test]
+fn a_signal_that_waits_for_its_target_goes_nowhere_once_its_sender_left() {
+    const CONN: ConnId = ConnId(1);
+    fn text(text: &str) -> Input<'_> {
+        Input::Text { conn: CONN, text }
+    }
+    for (next, sent, complaints) in [
+        (text(r#"{"type":"ping","data":{}}"#), 1, 0),
+        (text(r#"{"type":"goodbye","data":{}}"#), 0, 1),
+        (Input::Closed { conn: CONN, reason: ClosedBy::Local }, 0, 0),
+    ] {
+        let mut bench = Bench::new();
+        let gone = PresenceChange::Gone { peer: THEIRS, network: NETWORK.into() };
+        bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![gone], false);
+        // The other hub is asked anew, and has not told everything yet.
+        for view in bench.hub.presence.views.values_mut() {
+            view.complete = false;
+        }
+        let offer = format!(r#"{{"type":"offer","targetPeerId":"{THEIRS}","data":{{}}}}"#);
+        bench.hub.handle(text(&offer), bench.now);
+        assert_eq!(bench.hub.gauges().held, 1);
+        bench.hub.handle(next, bench.now);
+        bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![here(9)], false);
+        assert_eq!(bench.hub.gauges().held, 0);
+        assert_eq!(bench.hub.gauges().under_way, sent);
+        let told = std::iter::from_fn(|| bench.hub.poll_output());
+        let complaint =
+            |output: &Output| matches!(output, Output::Text { text, .. } if text.contains("not-announced"));
+        assert_eq!(told.filter(complaint).count(), complaints);
+    }
 }
