@@ -71,6 +71,8 @@ const REGRESSIONS: &[(u64, &str)] = &[
         411_358,
         "a client moved on to a third hub before the second heard that others had been told that it left",
     ),
+    (601_885, "a signal waited for news of its target, and went out after its sender had left"),
+    (700_640, "the last messages of 40 migrations at once were taken for a mesh that is never quiet"),
     (411_722, "the word that a WebSocket was migrated met a full queue, and it was dialled again"),
     (
         110_030,

@@ -23,8 +23,8 @@ const PARTINGS: u64 = 150;
 
 const SECRET: &[u8] = b"a secret that the hubs share";
 
-/// How long it is watched at rest.
-const QUIET: Micros = 6 * SEC;
+/// How long it is watched at rest, behind what was still on its way.
+const QUIET: Micros = 5 * SEC;
 
 /// Builds the world of some parameters; nothing has started yet.
 pub(crate) fn build(seed: u64, params: Params) -> World {
@@ -192,6 +192,7 @@ impl World {
             }
         }
         trace!(self, 1, "*** at rest");
+        self.run_for(SEC);
         let before = self.counts;
         self.run_for(QUIET);
         let hubs = self.members().count() as u64;
