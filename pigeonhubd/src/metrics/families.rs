@@ -99,7 +99,7 @@ impl Snapshot {
         page.tally(
             "pigeonhubd_signals_undelivered",
             "reason",
-            "Signals that do not arrive, by why. Their senders were told, except at old hubs.",
+            "Signals that do not arrive, by why. Their senders were told, except at old hubs and those that left.",
             &counted.undelivered,
         )?;
         page.gauge("pigeonhubd_signals_held", "Signals that wait for news of their targets.", now.held)?;

@@ -208,7 +208,10 @@ impl Hub {
     /// A peer of this hub left a network.
     pub(super) fn leave(&mut self, conn: ConnId, peer: Id, network: &str) {
         self.unclaim_own(network, peer, Home::Session(conn));
-        self.drop_held_of(&peer, network);
+        // One that is at another hub by now has not left.
+        if self.directory.find(network, &peer).is_none() {
+            self.drop_held_of(&peer, network);
+        }
     }
 
     fn signal(&mut self, conn: ConnId, peer: Spelled, kind: SignalKind, frame: &ClientFrame<'_>) {

@@ -2,7 +2,8 @@
 //!
 //! A signal ends in one of two ways: its target gets it, once, or its sender
 //! is told. Told is also whoever sent one that was on its way when its
-//! target's hub went silent for good; that one may have arrived.
+//! target's hub went silent for good; that one may have arrived. Of a sender
+//! that left, what has not been sent on goes nowhere.
 //!
 //! That a signal's target had left is said by the very acknowledgement of the
 //! signal. So its sender's hub learns both or neither, whatever becomes of the
@@ -311,6 +312,7 @@ impl Hub {
 
     /// A signal went nowhere since its sender left the network after it, if the sender is still here.
     fn tell_left(&mut self, Sender { from, target, network }: &Sender) {
+        self.counters.undelivered.count(Undelivered::SenderLeft);
         if let Some(conn) = self.sessions.by_peer(from) {
             self.not_announced(conn, *target, network);
         }

@@ -108,6 +108,8 @@ label! {
         Congested = "hub-congested",
         /// Too many signals wait for news of their targets.
         Crowded = "too-many-held",
+        /// Its sender left before it was sent on.
+        SenderLeft = "sender-left",
     }
 }
 
@@ -121,6 +123,7 @@ impl Undelivered {
             Self::Gone => "its hub is not in the mesh",
             Self::Congested => "too much waits for its hub already",
             Self::Crowded => "too many signals wait for news of their target",
+            Self::SenderLeft => "its sender has left the network",
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::grace::{Bench, NETWORK, THEIRS, here, record};
+use super::grace::{Bench, NETWORK, OURS, THEIRS, here, record};
+use crate::hub::counters::Undelivered;
 use crate::hub::presence::subscribers::Subscriber;
 use crate::id::Id;
 use crate::io::{ClosedBy, ConnId, Input, Output, Request};
@@ -30,14 +31,26 @@ fn a_newcomer_is_told_of_before_its_first_signal() {
 #[test]
 fn a_signal_that_waits_for_its_target_goes_nowhere_once_its_sender_left() {
     const CONN: ConnId = ConnId(1);
-    fn text(text: &str) -> Input<'_> {
-        Input::Text { conn: CONN, text }
+    fn say(bench: &mut Bench, text: &str) {
+        bench.hub.handle(Input::Text { conn: CONN, text }, bench.now);
     }
-    for (next, sent, complaints) in [
-        (text(r#"{"type":"ping","data":{}}"#), 1, 0),
-        (text(r#"{"type":"goodbye","data":{}}"#), 0, 1),
-        (Input::Closed { conn: CONN, reason: ClosedBy::Local }, 0, 0),
-    ] {
+    let stay = |bench: &mut Bench| say(bench, r#"{"type":"ping","data":{}}"#);
+    let goodbye = |bench: &mut Bench| say(bench, r#"{"type":"goodbye","data":{}}"#);
+    let close = |bench: &mut Bench| {
+        bench.hub.handle(Input::Closed { conn: CONN, reason: ClosedBy::Local }, bench.now);
+    };
+    // Nobody is told that a peer left which is at another hub by then.
+    let move_on = |bench: &mut Bench| {
+        let PresenceChange::Here { network, legacy, announced_at, shown, .. } = here(1) else { return };
+        let (peer, stamp) = (OURS.into(), bench.now.unix_ms + 1);
+        let there = PresenceChange::Here { peer, network, stamp, legacy, announced_at, shown };
+        bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![there], false);
+        assert!(bench.hub.directory.own_claim(NETWORK, &OURS).is_none());
+    };
+    type Step<'a> = &'a dyn Fn(&mut Bench);
+    let cases: [(Step<'_>, usize, usize); 4] =
+        [(&stay, 1, 0), (&goodbye, 0, 1), (&close, 0, 0), (&move_on, 1, 0)];
+    for (next, sent, complaints) in cases {
         let mut bench = Bench::new();
         let gone = PresenceChange::Gone { peer: THEIRS, network: NETWORK.into() };
         bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![gone], false);
@@ -46,12 +59,14 @@ fn a_signal_that_waits_for_its_target_goes_nowhere_once_its_sender_left() {
             view.complete = false;
         }
         let offer = format!(r#"{{"type":"offer","targetPeerId":"{THEIRS}","data":{{}}}}"#);
-        bench.hub.handle(text(&offer), bench.now);
+        say(&mut bench, &offer);
         assert_eq!(bench.hub.gauges().held, 1);
-        bench.hub.handle(next, bench.now);
+        next(&mut bench);
         bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![here(9)], false);
         assert_eq!(bench.hub.gauges().held, 0);
         assert_eq!(bench.hub.gauges().under_way, sent);
+        let lost = bench.hub.counters().undelivered.get(Undelivered::SenderLeft);
+        assert_eq!(lost, 1 - sent as u64);
         let told = std::iter::from_fn(|| bench.hub.poll_output());
         let complaint =
             |output: &Output| matches!(output, Output::Text { text, .. } if text.contains("not-announced"));
