@@ -9,6 +9,7 @@ mod signals;
 mod socket;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -33,20 +34,20 @@ enum Command {
     Signals {
         #[command(flatten)]
         pairs: Pairs,
-        #[arg(long, default_value_t = 64)]
+        #[arg(long, default_value = "64", value_parser = at_least_one)]
         pairs_count: usize,
         /// Signals of one pair that may be on their way.
-        #[arg(long, default_value_t = 32)]
+        #[arg(long, default_value = "32", value_parser = at_least_one)]
         in_flight: usize,
         /// Seconds.
-        #[arg(long, default_value_t = 3.0)]
-        time: f64,
+        #[arg(long, default_value = "3", value_parser = seconds)]
+        time: Duration,
     },
     /// One pair: a signal there and one back, one at a time.
     RoundTrips {
         #[command(flatten)]
         pairs: Pairs,
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value = "10000", value_parser = at_least_one)]
         rounds: usize,
     },
     /// Many clients come, stay, and perhaps die.
@@ -54,8 +55,8 @@ enum Command {
         #[command(flatten)]
         clients: Clients,
         /// Seconds of looking at the hub doing nothing.
-        #[arg(long, default_value_t = 0.0)]
-        idle: f64,
+        #[arg(long, default_value = "0", value_parser = seconds)]
+        idle: Duration,
         /// Half of them are killed.
         #[arg(long)]
         die: bool,
@@ -75,17 +76,17 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         network_size: usize,
         /// A second, of all together.
-        #[arg(long, default_value_t = 100.0)]
+        #[arg(long, default_value = "100", value_parser = rate)]
         connects: f64,
         /// A second, of all together.
-        #[arg(long, default_value_t = 300.0)]
+        #[arg(long, default_value = "300", value_parser = rate)]
         signals: f64,
         /// Seconds.
-        #[arg(long, default_value_t = 60.0)]
-        time: f64,
+        #[arg(long, default_value = "60", value_parser = seconds)]
+        time: Duration,
         /// Seconds between two lines of figures.
-        #[arg(long, default_value_t = 60.0)]
-        every: f64,
+        #[arg(long, default_value = "60", value_parser = seconds)]
+        every: Duration,
         /// The same one, the same clients.
         #[arg(long, default_value_t = 1)]
         seed: u64,
@@ -139,7 +140,7 @@ struct Clients {
 }
 
 impl Pairs {
-    fn plan(self, pairs: usize, in_flight: usize, time: f64, pids: Vec<u32>) -> signals::Plan {
+    fn plan(self, pairs: usize, in_flight: usize, time: Duration, pids: Vec<u32>) -> signals::Plan {
         signals::Plan {
             senders_hub: self.hub,
             receivers_hub: self.other_hub.unwrap_or(self.hub),
@@ -148,7 +149,7 @@ impl Pairs {
             size: self.size,
             congestion_control: self.congestion_control,
             warm_up: Duration::from_millis(500),
-            time: Duration::from_secs_f64(time),
+            time,
             pids,
         }
     }
@@ -172,29 +173,54 @@ impl Clients {
     }
 }
 
-fn main() -> std::io::Result<()> {
-    let Options { command, threads, pids } = Options::parse();
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| String::from("a number of seconds, such as 2 or 0.5"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// How often a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.001..=1e6).contains(rate));
+    rate.ok_or_else(|| String::from("a number from 0.001 to 1000000"))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| String::from("a whole number, 1 or more"))
+}
+
+fn main() -> ExitCode {
+    match run(Options::parse()) {
+        Ok(told) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(Options { command, threads, pids }: Options) -> std::io::Result<serde_json::Value> {
     let mut runtime = match command {
         // A thread's priority is its own.
         Command::Ping { .. } => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
     let runtime = runtime.worker_threads(threads.max(1)).enable_all().build()?;
-    let told = runtime.block_on(async {
+    runtime.block_on(async {
         match command {
             Command::Signals { pairs, pairs_count, in_flight, time } => {
                 signals::run(pairs.plan(pairs_count, in_flight, time, pids)).await
             }
             Command::RoundTrips { pairs, rounds } => {
-                signals::round_trips(pairs.plan(1, 1, 0.0, pids), rounds).await
+                signals::round_trips(pairs.plan(1, 1, Duration::ZERO, pids), rounds).await
             }
             Command::Crowd { clients, idle, die, leave } => {
-                let idle = Duration::from_secs_f64(idle);
                 crowd::run(crowd::Plan { idle, die, leave, ..clients.plan(pids, std::process::id()) }).await
             }
             Command::Churn { hubs, clients, network_size, connects, signals, time, every, seed } => {
-                let (time, every) = (Duration::from_secs_f64(time), Duration::from_secs_f64(every));
-                let network_size = network_size.max(2);
+                let (network_size, every) = (network_size.max(2), every.max(Duration::from_millis(100)));
                 churn::run(churn::Plan { hubs, clients, network_size, connects, signals, time, every, seed })
                     .await
             }
@@ -204,7 +230,5 @@ fn main() -> std::io::Result<()> {
             }
             Command::Ping { clients, run } => pings::run(clients.plan(pids, run)).await,
         }
-    })?;
-    println!("{told}");
-    Ok(())
+    })
 }

@@ -40,6 +40,15 @@ pub(crate) struct Plan {
     pub(crate) pids: Vec<u32>,
 }
 
+impl Plan {
+    /// Sets what is asked for on a sender's socket.
+    fn govern(&self, out: &OwnedWriteHalf) -> io::Result<()> {
+        let Some(name) = &self.congestion_control else { return Ok(()) };
+        set_tcp_congestion(out.as_ref(), name)
+            .map_err(|error| io::Error::other(format!("no congestion control '{name}': {error}")))
+    }
+}
+
 struct Pair {
     out: OwnedWriteHalf,
     incoming: Reader,
@@ -100,10 +109,7 @@ async fn open(plan: &Plan, index: usize) -> io::Result<Pair> {
         socket::text(&message.to_string())
     };
     let (ear, mut out) = connect(plan.senders_hub, &one, index).await?;
-    if let Some(name) = &plan.congestion_control {
-        set_tcp_congestion(out.as_ref(), name)
-            .map_err(|error| io::Error::other(format!("no congestion control '{name}': {error}")))?;
-    }
+    plan.govern(&out)?;
     let (incoming, mut mouth) = connect(plan.receivers_hub, &two, index).await?;
     mouth.write_all(&announce(&two)).await?;
     // Dropping it would end its half of the connection.
@@ -133,6 +139,7 @@ impl Pair {
 
 #[derive(Default)]
 struct Count {
+    sent: AtomicU64,
     heard: AtomicU64,
     /// Signals that came twice, out of order or not at all.
     wrong: AtomicU64,
@@ -158,12 +165,13 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
                 if sending.over.load(Relaxed) {
                     // Else its half of the connection would end.
                     out.forget();
-                    return Ok(number - 1);
+                    break;
                 }
+                sending.sent.fetch_add(1, Relaxed);
                 // Each by itself, as a browser sends them.
                 out.write_all(template.numbered(number)).await?;
             }
-            io::Result::Ok(0)
+            io::Result::Ok(())
         });
         let listening = Arc::clone(&count);
         tasks.spawn(async move {
@@ -206,18 +214,20 @@ pub(crate) async fn run(plan: Plan) -> io::Result<Value> {
     let (heard, cpu, begin) = (count.heard.load(Relaxed), cpu::time(&plan.pids), Instant::now());
     sleep(plan.time).await;
     let signals = count.heard.load(Relaxed) - heard;
-    let (cpu, time) = (cpu::time(&plan.pids) - cpu, begin.elapsed());
+    let (cpu, time) = (cpu::time(&plan.pids).saturating_sub(cpu), begin.elapsed());
     // What is on its way arrives, or is lost.
     count.over.store(true, Relaxed);
-    let mut sent = 0;
-    for _ in 0..plan.pairs {
-        let ended = timeout(PATIENCE, tasks.join_next()).await;
-        sent += ended.ok().flatten().and_then(Result::ok).transpose()?.unwrap_or(0);
-    }
     let end = Instant::now() + PATIENCE;
-    while count.heard.load(Relaxed) < sent && Instant::now() < end {
+    loop {
+        while let Some(ended) = tasks.try_join_next() {
+            ended.map_err(io::Error::other)??;
+        }
+        if count.heard.load(Relaxed) >= count.sent.load(Relaxed) || Instant::now() >= end {
+            break;
+        }
         sleep(Duration::from_millis(20)).await;
     }
+    let sent = count.sent.load(Relaxed);
     Ok(json!({
         "signals": signals,
         "per_second": signals as f64 / time.as_secs_f64(),
@@ -237,6 +247,7 @@ pub(crate) async fn round_trips(plan: Plan, rounds: usize) -> io::Result<Value> 
     let mut ends = Vec::new();
     for (hub, me, other) in [(plan.senders_hub, &one, &two), (plan.receivers_hub, &two, &one)] {
         let (incoming, mut out) = connect(hub, me, 0).await?;
+        plan.govern(&out)?;
         let announce = json!({"type": "announce", "networkName": network, "data": {"peerId": me}});
         out.write_all(&socket::text(&announce.to_string())).await?;
         ends.push((incoming, out, Template::new(other, &network, plan.size)));
