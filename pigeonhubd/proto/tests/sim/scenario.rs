@@ -199,7 +199,7 @@ impl World {
         let links: u64 = self.hosts.iter().map(|host| host.open_channels as u64).sum();
         let seconds = QUIET / SEC;
         let messages = self.counts.mesh_messages - before.mesh_messages;
-        self.check_quiet(messages, seconds * 4 * links + 20 * hubs, "mesh messages");
+        self.check_quiet(messages, seconds * 4 * links + 16 * hubs, "mesh messages");
         self.check_quiet(self.counts.timers - before.timers, seconds * 30 * hubs, "timer inputs");
         let mut rest = self.at_rest();
         let closing = rest.as_ref().is_err_and(|fault| fault.ends_with("but not back"));
