@@ -122,14 +122,9 @@ impl World {
     /// The driver wakes up for what sessions gathered.
     pub(crate) fn bundles(&mut self, number: usize, life: u32) {
         let host = &mut self.hosts[number];
-        if host.life != life {
-            return;
+        if host.life == life {
+            host.gathering.coming = false;
+            self.give_bundles(number);
         }
-        if host.stopped {
-            host.frozen.push(Event::Bundles { host: number, life });
-            return;
-        }
-        host.gathering.coming = false;
-        self.give_bundles(number);
     }
 }

@@ -330,10 +330,6 @@ impl World {
         if host.life != life {
             return;
         }
-        if host.stopped {
-            host.frozen.push(Event::PutOut { host: number, life });
-            return;
-        }
         host.putting_out = false;
         let Some(machine) = &mut host.machine else { return };
         machine.put_out();

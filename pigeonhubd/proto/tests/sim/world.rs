@@ -319,6 +319,7 @@ impl World {
             Event::Described { channel }
             | Event::Candidate { channel, .. }
             | Event::ChannelOver { channel, .. } => Some(self.channels[channel].host),
+            Event::PutOut { host, .. } | Event::Bundles { host, .. } => Some(host),
             _ => None,
         }
     }
