@@ -73,7 +73,7 @@ fn messages() -> Vec<Vec<u8>> {
     let gone = PresenceChange::Gone { peer: id(0xb2), network: "n".into() };
     let channel = |step| HubMessage::Channel { attempt: 7, step };
     let all = [
-        HubMessage::Subscribe { network: Some("n".into()), subscription: 1, anew: false },
+        HubMessage::Subscribe { network: Some("n".into()), subscription: 1, spare: false },
         HubMessage::Presence {
             network: Some("n".into()),
             subscription: 1,
@@ -81,7 +81,7 @@ fn messages() -> Vec<Vec<u8>> {
             complete: true,
         },
         HubMessage::Introduce { network: "n".into(), peer: id(0xb2), to: vec![id(0xa1)] },
-        HubMessage::Back { network: "n".into(), peer: id(0xb2), to: vec![id(0xa1)], ago_ms: 9 },
+        HubMessage::Goodbye { network: "n".into(), peer: id(0xb2) },
         HubMessage::Signals(vec![signal.clone(), signal]),
         channel(ChannelStep::Offer { sdp: sdp.into(), nonce: [1; 32] }),
         channel(ChannelStep::Answer { sdp: sdp.into(), nonce: [1; 32] }),

@@ -29,7 +29,7 @@ impl Hub {
             ClientKind::Announce => self.announce(conn, peer, &frame),
             ClientKind::Goodbye => self.goodbye(conn, peer.id, &frame),
             ClientKind::Ping => self.send_text(conn, reply::pong(peer, self.now)),
-            ClientKind::Cleanup => {}
+            ClientKind::Cleanup | ClientKind::Rejection => {}
             ClientKind::Signal(kind) => self.signal(conn, peer, *kind, &frame),
             ClientKind::PeerDiscovered
             | ClientKind::PeerDisconnected
@@ -68,8 +68,8 @@ impl Hub {
             _ => type_name(text),
         };
         let text = format!(
-            "Signaling server does not route '{name}' messages. It takes announce, goodbye, ping, cleanup and \
-             the signals offer, answer, ice-candidate, connection-rejected, renegotiation-offer, \
+            "Signaling server does not route '{name}' messages. It takes announce, goodbye, ping, cleanup, \
+             connection-rejected and the signals offer, answer, ice-candidate, renegotiation-offer, \
              renegotiation-answer, ice-restart-offer and ice-restart-answer; anything else belongs on the \
              peers' own data channel"
         );
@@ -201,6 +201,7 @@ impl Hub {
             .partition(|network| !frame.network_named || **network == *frame.network);
         session.networks = kept;
         for network in left {
+            self.say_goodbye(&network, peer);
             self.leave(conn, peer, &network);
         }
     }

@@ -140,11 +140,9 @@ impl Hub {
     pub(super) fn introduced(&mut self, network: &str, peer: Id, to: &[Id]) {
         let Some(key) = self.directory.key(network, &peer) else { return };
         let others: Vec<EntryKey> = to.iter().filter_map(|id| self.directory.key(network, id)).collect();
-        for other in &others {
-            self.meet(key, *other);
+        for other in others {
+            self.meet(key, other);
         }
-        // Word that it is back came before, when these had not met it again.
-        self.introduce_back(key, &others);
     }
 
     /// Takes back this hub's claim of a peer and tells whom it concerns.
@@ -163,12 +161,23 @@ impl Hub {
         }
     }
 
+    /// Tells the clients here that know a peer of its goodbye. A published client closes its data
+    /// channel on that, so it has to be the peer's own word: one whose connection broke is well.
+    pub(super) fn tell_goodbye(&mut self, network: &str, peer: Id) {
+        let Some(entry) = self.directory.find(network, &peer) else { return };
+        let (peer, met) = (entry.peer, entry.met.clone());
+        for other in met {
+            let Some(other) = self.directory.get(other) else { continue };
+            if let Some(conn) = other.session() {
+                let text = reply::goodbye(peer, network, other.peer, self.now);
+                self.send_text(conn, text);
+            }
+        }
+    }
+
     fn tell_gone(&mut self, gone: &Entry) {
         self.tell_legacies_gone(gone);
         let fewest = self.settings.max_candidates / 2;
-        if !gone.met.is_empty() {
-            self.introductions.told_gone(&gone.network, gone.peer.id, self.now.mono);
-        }
         for key in &gone.met {
             let Some(entry) = self.directory.get(*key) else { continue };
             let Some(conn) = entry.session() else { continue };
@@ -177,7 +186,6 @@ impl Hub {
                 conn,
                 reply::peer_disconnected(gone.peer, &gone.network, Some(receiver), self.now),
             );
-            self.send_text(conn, reply::goodbye(gone.peer, &gone.network, receiver, self.now));
             let others = self.directory.network(&gone.network).map_or(0, |network| network.peers.len() - 1);
             if met < fewest && met < others {
                 self.introduce_newcomer(*key);

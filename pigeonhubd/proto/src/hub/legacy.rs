@@ -145,7 +145,10 @@ impl Hub {
                 }
             }
             ClientKind::Goodbye => {
-                if let Some(from) = frame.from {
+                if let Some(from) =
+                    frame.from.filter(|from| self.is_at_legacy(conn, &frame.network, &from.id))
+                {
+                    self.say_goodbye(&frame.network, from.id);
                     self.unclaim_own(&frame.network, from.id, Home::Legacy(conn));
                 }
             }
@@ -197,13 +200,16 @@ impl Hub {
     fn legacy_signal(&mut self, conn: ConnId, kind: crate::wire::SignalKind, frame: &ClientFrame<'_>) {
         let (Some(from), Some(target)) = (frame.from, frame.target) else { return };
         // Only for its own clients, and not back to where it came from.
-        let home = Home::Legacy(conn);
-        let own = self.directory.find(&frame.network, &from.id).is_some_and(|entry| entry.home() == home);
-        let back = self.directory.find(&frame.network, &target.id).is_some_and(|entry| entry.home() == home);
-        if own && !back {
+        if self.is_at_legacy(conn, &frame.network, &from.id)
+            && !self.is_at_legacy(conn, &frame.network, &target.id)
+        {
             let signal = Signal { kind, from, target, network: &frame.network, data: frame.data };
             self.route_signal(None, signal);
         }
+    }
+
+    fn is_at_legacy(&self, conn: ConnId, network: &str, peer: &Id) -> bool {
+        self.directory.find(network, peer).is_some_and(|entry| entry.home() == Home::Legacy(conn))
     }
 
     pub(super) fn legacy_over(&mut self, conn: ConnId, end: LinkEnd, reason: &str) {

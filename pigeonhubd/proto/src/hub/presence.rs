@@ -63,8 +63,6 @@ pub(super) struct Presence {
     /// Views that ended with their stream, and when: their peers stay for the
     /// grace, then only if another view tells of them.
     lapsed: BTreeMap<(Id, Topic), Time>,
-    /// Those whose peers were given up meanwhile: the hub itself may know nothing of that.
-    given_up: BTreeSet<(Id, Topic)>,
     last_subscription: u32,
     served: BTreeMap<Arc<str>, Served>,
     flush_at: Option<Time>,
@@ -139,13 +137,12 @@ impl Hub {
             self.presence.lapsed.iter().filter(|(_, at)| due(at)).map(|(key, _)| key.clone()).collect();
         for key in over {
             self.presence.lapsed.remove(&key);
-            let (hub, topic) = key.clone();
+            let (hub, topic) = key;
             for (network, peer) in self.directory.claimed_by(hub, topic.as_deref(), None) {
                 let views = &self.presence.views;
                 if !views.contains_key(&(hub, Some(Arc::clone(&network))))
                     && !views.contains_key(&(hub, None))
                 {
-                    self.presence.given_up.insert(key.clone());
                     let unclaimed = self.directory.unclaim(&network, &peer, Home::Hub(hub));
                     self.unclaimed(unclaimed);
                 }
@@ -174,8 +171,6 @@ impl Hub {
     /// A hub is gone: its peers leave, and what waits for it is told.
     pub(super) fn hub_lost(&mut self, hub: Id) {
         self.reset_stream(hub);
-        let known = self.presence.views.keys().chain(self.presence.lapsed.keys());
-        self.presence.given_up.extend(known.filter(|(of, _)| *of == hub).cloned().collect::<Vec<_>>());
         self.presence.views.retain(|(of, _), _| *of != hub);
         self.presence.subscribers.remove_all_of(hub);
         self.presence.lapsed.retain(|(of, _), _| *of != hub);
@@ -200,11 +195,6 @@ impl Hub {
         let wanted = self.wanted_views();
         let needless: Vec<(Id, Topic)> =
             self.presence.views.keys().filter(|key| !wanted.contains(*key)).cloned().collect();
-        let (records, served) = (&self.gossip.records, &self.presence.served);
-        self.presence.given_up.retain(|(hub, topic)| {
-            let known = records.get(hub).is_some();
-            known && topic.as_ref().is_none_or(|network| served.contains_key(network))
-        });
         for (hub, topic) in needless {
             self.presence.views.remove(&(hub, topic.clone()));
             if self.gossip.records.get(&hub).is_some_and(|stored| stored.unreachable_since.is_none()) {
@@ -240,9 +230,8 @@ impl Hub {
         }
         self.presence.last_subscription += 1;
         let subscription = self.presence.last_subscription;
-        let anew = self.presence.given_up.contains(&key);
         let network = key.1.as_deref().map(Into::into);
-        self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription, anew });
+        self.send_to_hub(hub, &HubMessage::Subscribe { network, subscription, spare: false });
         self.presence.views.insert(key, View { subscription, asked_at: now, complete: false });
     }
 
@@ -288,7 +277,7 @@ impl Hub {
         })
     }
 
-    pub(super) fn got_subscribe(&mut self, hub: Id, network: Option<&str>, subscription: u32, anew: bool) {
+    pub(super) fn got_subscribe(&mut self, hub: Id, network: Option<&str>, subscription: u32) {
         if network.is_some_and(|network| network.len() > MAX_NETWORK_NAME) {
             return;
         }
@@ -307,20 +296,6 @@ impl Hub {
             return;
         }
         self.presence.flush_at = Some(self.now.mono);
-        if anew {
-            self.introduce_peers_of(hub, network);
-        }
-    }
-
-    /// Tells the peers here anew of those of a hub that they have met: its
-    /// clients were told that the peers here left, and hung up on them. Of two
-    /// peers only one calls the other again, which may be the one here.
-    fn introduce_peers_of(&mut self, hub: Id, network: Option<&str>) {
-        for (network, peer) in self.directory.claimed_by(hub, network, None) {
-            if let Some(key) = self.directory.key(&network, &peer) {
-                self.tell_met_of(key);
-            }
-        }
     }
 
     pub(super) fn got_unsubscribe(&mut self, hub: Id, network: Option<&str>) {
@@ -337,21 +312,17 @@ impl Hub {
     ) {
         let topic: Topic = network.map(Arc::from);
         let asked = self.presence.views.get(&(hub, topic.clone()));
-        let Some(view) = asked.filter(|view| view.subscription == subscription) else { return };
-        let listing = !view.complete;
+        if asked.is_none_or(|view| view.subscription != subscription) {
+            return;
+        }
         for change in changes {
-            let back = self.perhaps_back(hub, &change, listing);
             self.got_change(hub, network, subscription, change);
-            if let Some((network, peer)) = back {
-                self.perhaps_introduce_back(hub, &network, peer);
-            }
         }
         if !complete {
             return;
         }
-        let Some(view) = self.presence.views.get_mut(&(hub, topic.clone())) else { return };
+        let Some(view) = self.presence.views.get_mut(&(hub, topic)) else { return };
         if !std::mem::replace(&mut view.complete, true) {
-            self.presence.given_up.remove(&(hub, topic));
             // Peers that the new answer does not name have left meanwhile.
             self.drop_claims(hub, network, Some(subscription));
             self.recheck_held();

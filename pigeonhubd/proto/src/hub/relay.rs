@@ -254,7 +254,9 @@ impl Hub {
             };
             // It was JSON when its sender's hub took it; another hub's word is not taken for that.
             let data = signal.data.as_deref().map(|data| Json::parse(data).ok_or(())).transpose();
-            if let Ok(data) = data {
+            if let Ok(data) = data
+                && signal.kind != SignalKind::ConnectionRejected
+            {
                 self.counters.signals.count(SignalOutcome::Received);
                 let text = reply::signal(signal.kind, data, signal.from, peer, &signal.network, self.now);
                 self.send_text(conn, text);

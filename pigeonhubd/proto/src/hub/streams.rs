@@ -288,15 +288,16 @@ impl Hub {
                 self.got_signals(hub, &signals);
             }
             Ok(HubMessage::Signals(_)) => self.refuse_message(hub, "more signals than one message may have"),
-            Ok(HubMessage::Subscribe { network, subscription, anew }) => {
-                self.got_subscribe(hub, network.as_deref(), subscription, anew);
+            Ok(HubMessage::Subscribe { network, subscription, spare: _ }) => {
+                self.got_subscribe(hub, network.as_deref(), subscription);
             }
             Ok(HubMessage::Unsubscribe { network }) => self.got_unsubscribe(hub, network.as_deref()),
             Ok(HubMessage::Presence { network, subscription, changes, complete }) => {
                 self.got_presence(hub, network.as_deref(), subscription, changes, complete);
             }
             Ok(HubMessage::Introduce { network, peer, to }) => self.introduced(&network, peer, &to),
-            Ok(HubMessage::Back { network, peer, to, ago_ms }) => self.got_back(&network, peer, &to, ago_ms),
+            Ok(HubMessage::Goodbye { network, peer }) => self.got_goodbye(hub, &network, peer),
+            Ok(HubMessage::Back { .. }) => {}
             Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
             Err(error) => self.refuse_message(hub, &error.to_string()),
         }

@@ -174,7 +174,9 @@ fn an_older_connection_that_does_not_answer_is_replaced() {
     let said = bench.wait(Duration::from_millis(1200));
     assert_eq!(closes(&said), [(1, 1008)]);
     assert!(said.contains(&Output::Read { conn: ConnId(3) }));
-    assert!(texts_to(&said, 5).iter().any(|text| text.contains("goodbye")), "{said:?}");
+    let told = texts_to(&said, 5);
+    assert!(told.iter().any(|text| text.contains("peer-disconnected")), "{said:?}");
+    assert!(!told.iter().any(|text| text.contains("goodbye")), "the peer said none: {said:?}");
     let said = bench.tell(Input::Text { conn: ConnId(3), text: r#"{"type":"announce","data":{}}"# });
     assert!(texts_to(&said, 5).iter().any(|text| text.contains("peer-discovered")), "{said:?}");
 }

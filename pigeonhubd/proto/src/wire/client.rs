@@ -45,6 +45,10 @@ pub enum ClientKind<'a> {
     Ping,
     /// `cleanup`, `cleanup-all`: accepted and ignored.
     Cleanup,
+    /// `connection-rejected`: accepted and ignored, as the JavaScript hub does. Two published clients
+    /// may offer at once; the one with the larger id rejects the other's offer, and that one would
+    /// close the connection in which it is just answering.
+    Rejection,
     /// To pass on.
     Signal(SignalKind),
     /// From an older hub: a peer of its own.
@@ -205,6 +209,7 @@ impl<'a> ClientKind<'a> {
             "ping" => Self::Ping,
             "pong" => Self::Pong,
             "cleanup" | "cleanup-all" => Self::Cleanup,
+            "connection-rejected" => Self::Rejection,
             "peer-discovered" => Self::PeerDiscovered,
             "peer-disconnected" => Self::PeerDisconnected,
             "connected" => Self::Connected,

@@ -161,8 +161,8 @@ pub enum HubMessage<'a> {
         network: Option<Cow<'a, str>>,
         /// Marks the answers.
         subscription: u32,
-        /// You were out of reach, and clients here were told that your peers left: introduce mine to yours anew.
-        anew: bool,
+        /// Always false: hubs of 0.1.0 told clients more then, and read it.
+        spare: bool,
     },
     /// No longer.
     Unsubscribe {
@@ -189,16 +189,15 @@ pub enum HubMessage<'a> {
         /// Whom it should meet.
         to: Vec<Id>,
     },
-    /// This peer of yours is known here again, after clients here were told that it had left. If
-    /// it has been told of them before that, tell it once more: they hung up on it.
+    /// Of hubs of 0.1.0 alone, and ignored: they ask for introductions that no client needs any more.
     Back {
         /// The network.
         network: Cow<'a, str>,
-        /// The peer.
+        /// A peer.
         peer: Id,
-        /// Those clients.
+        /// Others.
         to: Vec<Id>,
-        /// When they were told, in ms before this was sent.
+        /// How long ago they were told that it had left.
         ago_ms: u64,
     },
     /// A step towards a data channel between the two hubs.
@@ -207,6 +206,14 @@ pub enum HubMessage<'a> {
         attempt: u64,
         /// The step.
         step: ChannelStep<'a>,
+    },
+    /// This peer, which is at the sending hub, said goodbye to the network: clients are to be told so.
+    /// A peer whose connection broke says none. Hubs of 0.1.0 drop this as a message that they cannot read.
+    Goodbye {
+        /// The network.
+        network: Cow<'a, str>,
+        /// The peer.
+        peer: Id,
     },
 }
 

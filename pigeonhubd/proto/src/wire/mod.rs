@@ -23,7 +23,7 @@ pub enum SignalKind {
     Answer,
     /// An ICE candidate.
     IceCandidate,
-    /// "I am full": the offerer need not wait for its time-out.
+    /// Of hubs of 0.1.0 alone, and dropped: see [`ClientKind::Rejection`](client::ClientKind::Rejection).
     ConnectionRejected,
     /// A new offer on an open connection.
     RenegotiationOffer,
@@ -36,11 +36,10 @@ pub enum SignalKind {
 }
 
 impl SignalKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 7] = [
         Self::Offer,
         Self::Answer,
         Self::IceCandidate,
-        Self::ConnectionRejected,
         Self::RenegotiationOffer,
         Self::RenegotiationAnswer,
         Self::IceRestartOffer,

@@ -294,9 +294,7 @@ impl World {
                 return Err(format!("hub {number} does not know of {less:?} and knows too much: {more:?}"));
             }
         }
-        for peers in networks.values().filter(|peers| peers.len() <= ALL_TOLD) {
-            self.estranged(peers).map_or(Ok(()), Err)?;
-        }
+        self.unheard_goodbye().map_or(Ok(()), Err)?;
         for (number, client) in self.clients.iter().enumerate().filter(|(_, client)| client.session.is_some())
         {
             let peers = &networks[client.network.as_str()];

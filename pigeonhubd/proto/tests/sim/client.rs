@@ -30,6 +30,8 @@ pub(crate) struct Client {
     pub(crate) view: BTreeSet<Id>,
     /// What hubs told it of others.
     pub(crate) told: BTreeMap<Id, Told>,
+    /// How often it said goodbye.
+    pub(crate) goodbyes: usize,
     /// It has left for good.
     pub(crate) retired: bool,
     /// When its latest session was over, and for how long hubs may not know that.
@@ -60,6 +62,8 @@ pub(crate) struct Session {
     pub(crate) latest: BTreeMap<usize, usize>,
     /// Who could not be reached.
     pub(crate) errors: BTreeMap<Id, Errors>,
+    /// Whose goodbyes it heard, and how many.
+    pub(crate) goodbyes: BTreeMap<Id, usize>,
 }
 
 /// How a client leaves.
@@ -101,6 +105,7 @@ impl World {
             session: None,
             view: BTreeSet::new(),
             told: BTreeMap::new(),
+            goodbyes: 0,
             retired: false,
             left: None,
             accounts: BTreeMap::new(),
@@ -205,6 +210,7 @@ impl World {
             pinged: None,
             latest: BTreeMap::new(),
             errors: BTreeMap::new(),
+            goodbyes: BTreeMap::new(),
         });
         self.clients[client].session = Some(session);
         self.clients[client].view.clear();
@@ -277,6 +283,7 @@ impl World {
             (None, _) => {}
             (Some(pipe), Leaving::Goodbye | Leaving::Close | Leaving::Move) => {
                 if matches!(how, Leaving::Goodbye) {
+                    self.note_goodbye(client);
                     let network = &self.clients[client].network;
                     let text = json!({"type": "goodbye", "data": {}, "networkName": network, "maxPeers": 3});
                     self.say(session, text.to_string());

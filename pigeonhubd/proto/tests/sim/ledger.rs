@@ -7,11 +7,10 @@ use serde_json::Value;
 use super::client::{Client, label};
 use super::world::{Event, Micros, SEC, World, trace};
 
-const TYPES: [&str; 8] = [
+const TYPES: [&str; 7] = [
     "offer",
     "answer",
     "ice-candidate",
-    "connection-rejected",
     "renegotiation-offer",
     "renegotiation-answer",
     "ice-restart-offer",
@@ -189,7 +188,7 @@ impl World {
                 if current {
                     self.clients[client].view.remove(&gone);
                 }
-                Ok(())
+                if kind == "goodbye" { self.hear_goodbye(session, gone) } else { Ok(()) }
             }
             "error" => {
                 let to: Option<Id> = field("targetPeerId").and_then(|to| to.parse().ok());

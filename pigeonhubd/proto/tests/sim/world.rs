@@ -19,6 +19,7 @@ use super::ledger::Ledger;
 use super::network::Pipe;
 use super::params::Params;
 use super::rng::{Rng, mix};
+use super::told::Goodbye;
 
 /// Virtual time, in microseconds since the world began.
 pub(crate) type Micros = u64;
@@ -200,6 +201,8 @@ pub(crate) struct World {
     pub(crate) churn: bool,
     /// Clients signal right before they leave.
     pub(crate) partings: bool,
+    /// Those said meanwhile.
+    pub(crate) goodbyes: Vec<Goodbye>,
     /// Clients send signals.
     pub(crate) chatter: bool,
     pub(crate) counts: Counts,
@@ -243,6 +246,7 @@ impl World {
             parted: None,
             churn: false,
             partings: false,
+            goodbyes: Vec::new(),
             chatter: false,
             counts: Counts::default(),
             failure: None,

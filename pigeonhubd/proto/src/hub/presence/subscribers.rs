@@ -1,6 +1,7 @@
 //! Which hubs asked for which networks' peers, and what they have yet to be told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::Topic;
@@ -24,6 +25,11 @@ pub(super) struct Subscriber {
 /// A topic and the hub that asked for it.
 pub(super) type Key = (Topic, Id);
 
+/// The keys of one topic.
+fn every_hub(topic: Topic) -> RangeInclusive<Key> {
+    (topic.clone(), Id([0; 20]))..=(topic, Id([0xff; 20]))
+}
+
 /// All subscribers: by topic, so that one change is told without a look at the others.
 #[derive(Debug, Default)]
 pub(super) struct Subscribers {
@@ -38,6 +44,13 @@ impl Subscribers {
     /// The hubs that asked for something.
     pub(super) fn hubs(&self) -> impl Iterator<Item = &Id> {
         self.held.keys()
+    }
+
+    /// The hubs that are told of a network's peers.
+    pub(super) fn hubs_of(&self, network: &str) -> BTreeSet<Id> {
+        let topics = [Some(Arc::from(network)), None];
+        let keys = topics.into_iter().flat_map(|topic| self.all.range(every_hub(topic)));
+        keys.map(|((_, hub), _)| *hub).collect()
     }
 
     pub(super) fn get(&self, hub: Id, topic: Topic) -> Option<&Subscriber> {
@@ -88,8 +101,7 @@ impl Subscribers {
     pub(super) fn changed(&mut self, network: &Arc<str>, peer: Id) -> bool {
         let mut told = false;
         for topic in [Some(Arc::clone(network)), None] {
-            let (first, last) = ((topic.clone(), Id([0; 20])), (topic, Id([0xff; 20])));
-            for (key, subscriber) in self.all.range_mut(first..=last) {
+            for (key, subscriber) in self.all.range_mut(every_hub(topic)) {
                 subscriber.changed.insert((Arc::clone(network), peer));
                 self.due.insert(key.clone());
                 told = true;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::subscribers::Key;
 use super::{BATCH, GATHER};
+use crate::directory::Home;
 use crate::hub::Hub;
 use crate::id::Id;
 use crate::wire::mesh::{HubMessage, PresenceChange};
@@ -37,6 +38,24 @@ impl Hub {
                 let key = (topic, hub);
                 while self.tell_subscriber(&key) {}
             }
+        }
+    }
+
+    /// A peer here says goodbye to a network: clients are told so, here and at other hubs. At once,
+    /// since it may be there again before changes are told the next time.
+    pub(in crate::hub) fn say_goodbye(&mut self, network: &str, peer: Id) {
+        self.tell_goodbye(network, peer);
+        for hub in self.presence.subscribers.hubs_of(network) {
+            self.tell_of_first(hub, network, peer);
+            self.send_to_hub(hub, &HubMessage::Goodbye { network: network.into(), peer });
+        }
+    }
+
+    /// A peer of another hub said goodbye. If it is at a third one by now this is old news.
+    pub(in crate::hub) fn got_goodbye(&mut self, hub: Id, network: &str, peer: Id) {
+        let entry = self.directory.find(network, &peer);
+        if entry.is_some_and(|entry| entry.home() == Home::Hub(hub)) {
+            self.tell_goodbye(network, peer);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What other hubs tell of their peers is held within bounds too.
 
-mod back;
 mod bundles;
+mod goodbyes;
 mod grace;
 mod order;
 

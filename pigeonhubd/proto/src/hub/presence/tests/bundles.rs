@@ -155,6 +155,7 @@ fn told(message: &HubMessage<'_>) -> String {
             };
             changes.iter().map(told).collect()
         }
+        HubMessage::Goodbye { peer, .. } => format!("goodbye {}", peer.0[0]),
         other => format!("{other:?}"),
     }
 }
@@ -197,7 +198,7 @@ fn nothing_overtakes_signals_that_wait() {
     pair.take(Input::Text { conn: CLIENT, text: r#"{"type":"goodbye","data":{}}"# });
     pair.bench.now.mono = pair.bench.now.mono + Duration::from_secs(1);
     pair.take(Input::Timer);
-    assert_eq!(pair.heard(), ["0", "1 2", "3", "gone 1"]);
+    assert_eq!(pair.heard(), ["0", "1 2", "3", "goodbye 1", "gone 1"]);
 }
 
 #[test]
