@@ -259,5 +259,5 @@ fn every_signal_is_accounted_for_whatever_happens_to_hubs_and_links() {
         all_hear_all(&last.iter().collect::<Vec<_>>());
     }
     scene.crowd.listen();
-    println!("not told of each other again: {:?}", scene.crowd.estranged());
+    println!("not told of each other again: {:?}", scene.crowd.untold());
 }

@@ -81,7 +81,7 @@ fn a_hub_that_is_told_to_end_leaves_no_socket_and_no_peer_behind() {
     here.wait_type("peer-discovered");
     assert!(second.stop().success(), "SIGTERM is an orderly end");
     there.wait_closed();
-    assert_eq!(here.wait_type("goodbye")["fromPeerId"], "b2".repeat(20));
+    assert_eq!(here.wait_type("peer-disconnected")["data"]["peerId"], "b2".repeat(20));
     first.wait("has forgotten it", |status| status.known_hubs == 0 && status.remote_peers == 0);
     until_ok("its control socket is gone", || match second.control_socket() {
         path if path.exists() => Err(path.display().to_string()),

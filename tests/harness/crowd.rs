@@ -38,9 +38,8 @@ struct Member {
     session: usize,
     /// Its hub stands still.
     still: bool,
-    /// When this connection was told last that each other client is there, and that it left,
-    /// by the clock of the machine that all hubs run on.
-    told_of: Vec<(Option<u64>, Option<u64>)>,
+    /// Whether this connection was told last of each other client that it is there.
+    told_of: Vec<bool>,
 }
 
 #[derive(Debug)]
@@ -170,7 +169,7 @@ impl Crowd {
     pub(crate) fn join(&mut self, at: usize, hub: &Hub) {
         let raw = Raw::join(hub, &self.members[at].id, NETWORK);
         self.members[at].raw = Some(raw);
-        self.members[at].told_of = vec![(None, None); self.members.len()];
+        self.members[at].told_of = vec![false; self.members.len()];
         self.members[at].session = self.sessions.len();
         self.sessions.push(Session { member: at, began: Instant::now(), ended: None, broken: false });
     }
@@ -244,14 +243,13 @@ impl Crowd {
                     && later.delivered.contains(&session)
             });
             assert!(later.is_none(), "out of order: {number} came after {later:?}");
-        } else if message["type"] == "peer-discovered" || message["type"] == "goodbye" {
-            let here = message["type"] == "peer-discovered";
-            let peer = if here { &message["data"]["peerId"] } else { &message["fromPeerId"] };
-            let other = self.members.iter().position(|member| *peer == json!(member.id));
+        } else if message["type"] == "peer-discovered" || message["type"] == "peer-disconnected" {
+            let other = self.members.iter().position(|member| message["data"]["peerId"] == json!(member.id));
             if let Some(other) = other.filter(|_| self.members[at].session == session) {
-                let told = &mut self.members[at].told_of[other];
-                *(if here { &mut told.0 } else { &mut told.1 }) = message["timestamp"].as_u64();
+                self.members[at].told_of[other] = message["type"] == "peer-discovered";
             }
+        } else if message["type"] == "goodbye" {
+            panic!("no client says goodbye, whatever becomes of its connection and its hub: {message}");
         } else if message["type"] == "error" {
             assert_eq!(message["code"], "peer-unreachable", "{message}");
             let number = number(message["targetPeerId"].as_str().expect("whom it is about"));
@@ -337,30 +335,20 @@ impl Crowd {
         });
     }
 
-    /// Pairs of clients of whom one was told that the other left, and not both of each other since.
-    ///
-    /// A published client that is told that another left hangs up on it, and of two the one with
-    /// the larger id calls: it needs the word, whichever of them it is.
-    pub(crate) fn estranged(&self) -> Vec<String> {
+    /// Pairs of clients of which the first was not told, or not again, that the second is there.
+    pub(crate) fn untold(&self) -> Vec<String> {
         let members = self.members.iter().enumerate();
         let pairs = members.clone().flat_map(|one| members.clone().map(move |two| (one, two)));
-        let estranged = pairs.filter(|((a, one), (b, two))| {
-            let (here, left) = one.told_of[*b];
-            a != b && (here.is_none() || here < left || two.told_of[*a].0 < left)
-        });
-        estranged
-            .map(|((a, one), (b, two))| {
-                format!("{a} of {b}: {:?}, {b} of {a}: {:?}", one.told_of[b], two.told_of[a])
-            })
-            .collect()
+        let untold = pairs.filter(|((a, one), (b, _))| a != b && !one.told_of[*b]);
+        untold.map(|((a, _), (b, _))| format!("{a} of {b}")).collect()
     }
 
     /// Waits until all clients were told of each other.
     pub(crate) fn wait_introduced(&mut self) {
         until_ok("all clients are told of each other again", || {
             self.listen();
-            let estranged = self.estranged();
-            if estranged.is_empty() { Ok(()) } else { Err(format!("{estranged:#?}")) }
+            let untold = self.untold();
+            if untold.is_empty() { Ok(()) } else { Err(format!("{untold:#?}")) }
         });
     }
 
