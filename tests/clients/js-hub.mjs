@@ -23,6 +23,9 @@ serve(async ({ cmd }) => {
   emit({ event: 'status', peer: hub.hubPeerId, hubs: [...hub.hubs.keys()], peers: [...hub.peerData.keys()] });
 }, () => hub.stop());
 
+// As the package's own server does.
+process.on('SIGTERM', () => hub.stop().then(() => process.exit(0)));
+
 // Bootstrapping comes after listening; a bootstrap that is away is retried, and is no failure to start.
 hub.on('started', () => emit({ event: 'ready', peer: hub.hubPeerId, runtime: `node ${process.version}` }));
 await hub.start();

@@ -1,15 +1,16 @@
 // Drives published PeerPigeon clients by command. Runs in Node and in a page alike.
 
+/** What a client says again and again, with a number behind it: it is only counted by those who hear it. */
+const CHAT = 'chat ';
+
 /**
  * The platform's RTCPeerConnection as tests need it, which the client cannot be
- * told: it asks none of the public STUN servers, so that tests stay on this
- * machine, and gathers no candidates ahead, which for eight clients in one
- * process takes more sockets than a process may have.
+ * told: it asks none of the public STUN servers, so that tests stay on this machine.
  */
 export function homely(RTCPeerConnection) {
   return class extends RTCPeerConnection {
     constructor(configuration = {}, ...rest) {
-      super({ ...configuration, iceServers: [], iceCandidatePoolSize: 0 }, ...rest);
+      super({ ...configuration, iceServers: [] }, ...rest);
     }
   };
 }
@@ -18,41 +19,56 @@ export function homely(RTCPeerConnection) {
 export function peers(PeerPigeonMesh, emit) {
   const clients = new Map();
 
-  async function connect({ client, url, network, peerId, maxPeers = 10 }) {
-    // Below its connectivity floor a client makes offers that are the other's to make; where both do at once, this
-    // version may leave the pair unconnected for good, whatever the hub does. Without a floor the larger id offers.
-    const mesh = new PeerPigeonMesh({ peerId, networkName: network, maxPeers, connectivityFloor: 0 });
-    clients.set(client, mesh);
-    const tell = (event, more = {}) => emit({ event, client, ...more });
+  /** Joins as any application does. `peerId` is for one that comes back under its id; with `chat` it says something every so many ms. */
+  async function connect({ client, url, network, peerId, chat }) {
+    const mesh = new PeerPigeonMesh({ networkName: network, ...(peerId && { peerId }) });
+    // When a chat of whom was heard, in ms since 1970.
+    const heard = new Map();
+    const tell = (event, more = {}) => emit({ event, client, at: Date.now(), ...more });
     mesh.addEventListener('peerDiscovered', ({ peerId: peer }) => tell('discovered', { peer }));
     mesh.addEventListener('peerConnected', ({ peerId: peer }) => tell('peerConnected', { peer }));
     mesh.addEventListener('peerDisconnected', ({ peerId: peer, reason }) => tell('peerDisconnected', { peer, reason }));
     mesh.addEventListener('messageReceived', ({ from, content, direct }) => {
-      if (from !== mesh.peerId && content !== undefined) tell('message', { peer: from, text: String(content), direct: !!direct });
+      if (from === mesh.peerId || content === undefined) return;
+      if (!String(content).startsWith(CHAT)) return tell('message', { peer: from, text: String(content), direct: !!direct });
+      if (!heard.has(from)) {
+        heard.set(from, []);
+        tell('heard', { peer: from });
+      }
+      heard.get(from).push(Date.now());
     });
     mesh.addEventListener('statusChanged', ({ type, message }) => {
       if (type === 'connected' || type === 'disconnected') tell(type);
       if (type === 'error' || type === 'warning') tell('complaint', { text: message });
     });
+    const state = { mesh, heard, said: [] };
+    clients.set(client, state);
     await mesh.init();
+    tell('named', { peer: mesh.peerId });
+    if (chat) {
+      state.chat = setInterval(() => {
+        state.said.push(Date.now());
+        mesh.sendMessage(CHAT + state.said.length);
+      }, chat);
+    }
     await mesh.connect(url);
   }
 
   function of(client) {
-    const mesh = clients.get(client);
-    if (!mesh) throw new Error(`no client '${client}' here`);
-    return mesh;
+    const state = clients.get(client);
+    if (!state) throw new Error(`no client '${client}' here`);
+    return state;
   }
 
   const commands = {
     connect,
     async send({ client, to, text }) {
-      const mesh = of(client);
+      const { mesh } = of(client);
       const id = to ? await mesh.sendDirectMessage(to, text) : await mesh.sendMessage(text);
       if (!id) throw new Error('the client did not take the message');
     },
     status({ client }) {
-      const mesh = of(client);
+      const { mesh } = of(client);
       emit({
         event: 'status',
         client,
@@ -61,8 +77,20 @@ export function peers(PeerPigeonMesh, emit) {
         peers: mesh.getConnectedPeerIds(),
       });
     },
+    /** When it heard the others' chat, and when it said its own. */
+    hearing({ client }) {
+      const { heard, said } = of(client);
+      emit({ event: 'hearing', client, heard: Object.fromEntries(heard), said });
+    },
+    /** Blocks its thread, as an application that calculates does. */
+    block({ client, ms }) {
+      of(client);
+      for (const end = Date.now() + ms; Date.now() < end;);
+    },
     close({ client }) {
-      of(client).disconnect();
+      const { mesh, chat } = of(client);
+      clearInterval(chat);
+      mesh.disconnect();
       clients.delete(client);
       emit({ event: 'closed', client });
     },
