@@ -6,6 +6,7 @@ import itertools
 from .children import Script, now
 
 NETWORK = "room"
+PATIENCE = 20.0  # seconds that clients get to hear each other
 
 
 class Client:
@@ -17,6 +18,8 @@ class Client:
         self.heard = {}  # the id of whom it heard -> when first
         self.links = []  # (when, the id of the other, whether it opened or closed, why)
         self.signaling = []  # (when, whether it has its hub)
+        self.discovered = set()  # the ids of whom it was told
+        self.complaints = []  # (when, what it warned of)
         script.hears.append(self.hear)
 
     def hear(self, event):
@@ -29,6 +32,10 @@ class Client:
             self.heard[event["peer"]] = at
         elif kind in ("peerConnected", "peerDisconnected"):
             self.links.append((at, event["peer"], kind == "peerConnected", event.get("reason")))
+        elif kind == "discovered":
+            self.discovered.add(event["peer"])
+        elif kind == "complaint":
+            self.complaints.append((at, event["text"]))
         elif kind in ("connected", "disconnected"):
             self.signaling.append((at, kind == "connected"))
 
@@ -53,7 +60,7 @@ class Client:
 class Room:
     def __init__(self, hubs, env, chat, per_process):
         self.hubs, self.env, self.chat, self.per_process = hubs, env, chat, per_process
-        self.scripts, self.clients = [], []
+        self.scripts, self.clients, self.proxies = [], [], []
         self.joined_at = None  # when the last of the first clients was told to join
 
     async def processes(self, count, file="client.mjs"):
@@ -121,5 +128,22 @@ class Room:
         died = [fault for script in self.scripts if (fault := script.fault())]
         return died + self.hubs.faults() + [text for script in self.scripts for text in script.complaints]
 
+    def record(self):
+        """What each client told, at seconds since the last one joined."""
+        since = self.joined_at or 0
+        when = lambda told: [(round(at - since, 3), *more) for at, *more in told]
+        return [{"name": it.name, "id": it.id, "network": it.network, "links": when(it.links),
+                 "signaling": when(it.signaling), "complaints": when(it.complaints),
+                 "heard": when((at, peer) for peer, at in it.heard.items())} for it in self.clients]
+
     async def end(self):
+        for proxy in self.proxies:
+            proxy.end()
         await asyncio.gather(*(script.end() for script in self.scripts))
+
+
+async def met(room, clients, patience=PATIENCE):
+    """How clients found each other: after how many seconds all heard all, since the last one was told to join."""
+    at = await room.all_hear_all(clients, patience)
+    return {"met": at and at - room.joined_at, "pairs": len(room.pairs(clients)),
+            "never_heard": len(room.unheard(clients))}

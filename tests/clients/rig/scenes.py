@@ -3,55 +3,40 @@
 import asyncio
 
 from .children import now
+from .events import EVENTS
+from .room import met
 
-PATIENCE = 20.0  # seconds that clients get to hear each other
-IN_TIME = 10.0
 LARGE = 8  # clients from which on it matters whether the room is one piece
+LOOKS = (10, 60)  # seconds after the last one joined, at which that is looked at
 SIZES = (2, 3, 4, 5, 6, 8, 12, 16, 24, 32)
 
 
 def pace(count):
-    """Milliseconds between two messages of a client: all of a large room speak as much as the machine bears."""
+    """Milliseconds between two messages of a client: all of a large room speak as much as a machine bears."""
     return 250 if count <= 6 else 500 if count <= 8 else 1000
 
 
-class Scene:
-    hubs = ("js", "one", "three")
-
-    def __init__(self, name, count, what):
-        self.name, self.count, self.what = name, count, what
-
-    @property
-    def chat(self):
-        return pace(self.count)
-
-
-class Meeting(Scene):
+class Meeting:
     """So many clients, at once or one after another."""
 
+    hubs = ("js", "one", "three")
+
     def __init__(self, count, apart):
-        name = f"{count}-apart" if apart else f"{count}-at-once"
-        super().__init__(name, count, f"{count} clients, {'300 ms apart' if apart else 'at once'}")
-        self.apart = 0.3 if apart else 0.0
+        self.count, self.chat, self.apart = count, pace(count), 0.3 if apart else 0.0
+        self.name = f"{count}-apart" if apart else f"{count}-at-once"
+        self.what = f"{count} clients, {'300 ms apart' if apart else 'at once'}"
 
     async def play(self, room, options):
         clients = await room.fill(self.count, self.apart)
+        if self.count < LARGE:
+            return await met(room, clients)
         pieces = {}
-        if self.count >= LARGE:
-            looks = asyncio.create_task(look(room, clients, pieces))
-            met = await room.all_hear_all(clients, 62)
-            await looks
-        else:
-            met = await room.all_hear_all(clients, PATIENCE)
-        seen = {"met": met and met - room.joined_at, "pairs": len(room.pairs(clients)),
-                "never_heard": len(room.unheard(clients))}
-        if pieces:
-            seen |= {"pieces": pieces, "delivered": await delivered(room, clients)}
-        return seen
+        _, seen = await asyncio.gather(look(room, clients, pieces), met(room, clients, LOOKS[-1] + 2))
+        return seen | {"pieces": pieces, "delivered": await delivered(room, clients)}
 
 
 async def look(room, clients, pieces):
-    for after in (10, 60):
+    for after in LOOKS:
         await asyncio.sleep(room.joined_at + after - now())
         pieces[after] = await room.pieces(clients)
 
@@ -70,4 +55,5 @@ async def delivered(room, clients, last=20.0):
 
 SCENES = {scene.name: scene for scene in [
     *(Meeting(count, apart) for count in SIZES for apart in (False, True)),
+    *EVENTS,
 ]}

@@ -3,7 +3,9 @@
 import statistics
 
 from .hubs import NAMES
-from .scenes import IN_TIME
+from .silences import PARTED
+
+IN_TIME = 10.0  # seconds in which all are to hear all
 
 
 def seconds(values):
@@ -30,6 +32,8 @@ def pieces(rounds, after):
 
 
 def table(head, rows):
+    if not rows:
+        return
     print("| " + " | ".join(head) + " |")
     print("|" + " --- |" * len(head))
     for row in rows:
@@ -37,28 +41,82 @@ def table(head, rows):
     print()
 
 
+def trouble(rounds):
+    faults = sum(bool(it.get("faults")) for it in rounds)
+    unplayed = sum("error" in it for it in rounds)
+    return ", ".join([*([f"{faults} rounds with faults"] if faults else []),
+                      *([f"{unplayed} not played"] if unplayed else [])])
+
+
+def span(values):
+    """Median and worst in words; those that never came count by themselves."""
+    came = [value for value in values if value is not None]
+    text = "{} s (worst {})".format(*seconds(came)) if came else ""
+    return ", ".join([*([text] if text else []), *([f"never {values.count(None)}"] if None in values else [])])
+
+
+def remarks(rounds):
+    """What is of interest in some scenes alone."""
+    each = lambda key: [value for it in rounds for value in it.get(key, [])]
+    told = []
+    if any("again" in it for it in rounds):
+        told.append("all again after " + span([it["again"] for it in rounds if "again" in it]))
+    if noticed := each("noticed"):
+        told.append("noticed after " + span(noticed))
+    if back := each("hub_again"):
+        told.append("at a hub again after " + span(back))
+    if any("across" in it for it in rounds):
+        told.append(f"heard or told of across networks: {sum(it['across'] for it in rounds)}")
+    return "; ".join(told)
+
+
+def in_words(seen):
+    """One round, on one line."""
+    if "error" in seen:
+        return seen["error"]
+    told = [f"all heard all after {seen['met']:.1f} s" if seen["met"] is not None
+            else f"{seen['never_heard']} of {seen['pairs']} pairs never heard"]
+    if "pieces" in seen:
+        told.append("pieces: " + ", ".join(f"{count} after {after} s" for after, count in seen["pieces"].items()))
+    if "silences" in seen:
+        parted, for_good, silence, lost, more = event([seen])
+        told.append(f"parted {parted}, for good {for_good}, longest silence {silence} s, links lost {lost}")
+        told += [more] if more else []
+    return "; ".join(told)
+
+
+def event(rounds):
+    """What became of the pairs that heard each other before."""
+    pairs = [pair for it in rounds for pair in it["silences"]]
+    parted, for_good = (sum(pair[key] for pair in pairs) for key in ("parted", "for_good"))
+    silences = [pair["silence"] for pair in pairs]
+    lost, links = sum(len(it["lost"]) for it in rounds), sum(it["links"] for it in rounds)
+    return [f"{parted} of {len(pairs)}", for_good, "{} ({})".format(*seconds(silences)), f"{lost} of {links}",
+            remarks(rounds)]
+
+
 def print_all(results, scenes):
     """`results`: scene -> hub -> rounds."""
-    rows, large = [], []
+    tables = {"meetings": [], "large": [], "events": []}
     for name, by_hub in results.items():
         for hub, rounds in by_hub.items():
             played = [it for it in rounds if "error" not in it]
-            faults = sum(bool(it.get("faults")) for it in rounds)
-            trouble = [f"{faults} rounds with faults"] if faults else []
-            if len(played) < len(rounds):
-                trouble.append(f"{len(rounds) - len(played)} rounds not played")
+            head = [scenes[name].what, NAMES[hub], len(played)]
             if not played:
-                rows.append([scenes[name].what, NAMES[hub], 0, "–", "–", "–", "", ", ".join(trouble)])
+                tables["meetings"].append([*head, "–", "–", "–", "", trouble(rounds)])
                 continue
-            unheard = [it["never_heard"] for it in played]
-            of = sum(it["pairs"] for it in played)
-            rows.append([scenes[name].what, NAMES[hub], len(played), *meeting(played),
-                         f"{sum(unheard)} of {of}" if any(unheard) else "", ", ".join(trouble)])
+            unheard, of = (sum(it[key] for it in played) for key in ("never_heard", "pairs"))
+            unheard = f"{unheard} of {of}" if unheard else ""
+            tables["meetings"].append([*head, *meeting(played), unheard, trouble(rounds)])
             if "pieces" in played[0]:
                 shares = [it["delivered"] for it in played]
-                large.append([scenes[name].what, NAMES[hub], pieces(played, 10), pieces(played, 60),
-                              f"{100 * statistics.median(shares):.0f} % ({100 * min(shares):.0f})"])
+                tables["large"].append([*head, pieces(played, 10), pieces(played, 60),
+                                        f"{100 * statistics.median(shares):.0f} % ({100 * min(shares):.0f})"])
+            if "silences" in played[0]:
+                tables["events"].append([*head, *event(played)])
     table(["scene", "hub", "rounds", f"all heard all in {IN_TIME:.0f} s", "median, s", "worst, s", "pairs never heard",
-           ""], rows)
-    if large:
-        table(["scene", "hub", "in one piece after 10 s", "after 60 s", "messages that arrive, median (least)"], large)
+           ""], tables["meetings"])
+    table(["scene", "hub", "rounds", "one piece after 10 s", "after 60 s", "messages that arrive (least)"],
+          tables["large"])
+    table(["scene", "hub", "rounds", f"pairs parted over {PARTED} s", "for good", "longest silence, median (worst), s",
+           "links lost", ""], tables["events"])
