@@ -132,7 +132,8 @@ fn who_leaves_is_told_to_that_network_only_and_a_goodbye_to_all_that_know_the_pe
         }
         if says_goodbye {
             // As the published client does when its page is left: it names no network then.
-            leaver.say(&json!({"type": "goodbye", "data": {"peerId": id("d4"), "reason": "peer_disconnect"}}));
+            leaver
+                .say(&json!({"type": "goodbye", "data": {"peerId": id("d4"), "reason": "peer_disconnect"}}));
         }
         drop(leaver);
         for peer in [&mut here, &mut there] {
@@ -144,10 +145,7 @@ fn who_leaves_is_told_to_that_network_only_and_a_goodbye_to_all_that_know_the_pe
                 );
             }
             let gone = peer.wait_type("peer-disconnected");
-            assert_eq!(
-                (&gone["data"]["peerId"], &gone["networkName"]),
-                (&json!(id("d4")), &json!(NETWORK))
-            );
+            assert_eq!((&gone["data"]["peerId"], &gone["networkName"]), (&json!(id("d4")), &json!(NETWORK)));
             let more = peer.settle();
             assert!(of_type(&more, "goodbye").is_empty(), "a broken connection is no goodbye: {more:?}");
         }

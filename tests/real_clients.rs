@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::harness::{
-    Client, Clients, Ground, Hub, Need, Plan, all_hear_all, skipped, tcp_between, until, until_ok,
+    Cable, Client, Clients, Ground, Hub, Need, Plan, all_hear_all, skipped, tcp_between, until, until_ok,
 };
 
 const NETWORK: &str = "pigeons";
@@ -20,9 +20,14 @@ struct Hosts {
 }
 
 impl Hosts {
+    /// Two processes: with more than some four clients in one, the client library's own ICE starves.
     fn node(ground: &Ground) -> Self {
-        // Two processes: with fifteen clients in one, the client library's own ICE starves.
         Self { hosts: vec![Clients::node(ground), Clients::node(ground)] }
+    }
+
+    /// A page for each.
+    fn chromium(ground: &Ground) -> Self {
+        Self { hosts: vec![Clients::chromium(ground)] }
     }
 
     fn mixed(ground: &Ground) -> Self {
@@ -31,10 +36,40 @@ impl Hosts {
 
     /// One client at each of `urls`, whose names begin with `name`.
     fn join(&self, name: &str, urls: &[String]) -> Vec<Client> {
+        self.join_in(NETWORK, name, urls)
+    }
+
+    fn join_in(&self, network: &str, name: &str, urls: &[String]) -> Vec<Client> {
         let hosts = self.hosts.iter().cycle();
         let joined = urls.iter().zip(hosts).enumerate();
-        joined.map(|(i, (url, host))| host.join(&format!("{name}{i}"), url, NETWORK)).collect()
+        joined.map(|(i, (url, host))| host.join(&format!("{name}{i}"), url, network)).collect()
     }
+}
+
+/// Rooms of so many clients that come at once, one room after the other, each spread over `hubs`.
+fn rooms(hosts: &Hosts, hubs: &[Hub], sizes: &[usize]) {
+    for size in sizes {
+        let room = format!("of{size}");
+        let urls: Vec<String> = urls(hubs).into_iter().cycle().take(*size).collect();
+        let clients = hosts.join_in(&room, &room, &urls);
+        hear_each_other(&clients);
+        clients.iter().for_each(Client::close);
+    }
+}
+
+/// Clients of `hubs` hear each other while `trouble` comes over hubs or connections, which is none of
+/// their data channels' business; each loses its hub and is at one again, as many as `losers` says.
+fn stay_together(clients: &[Client], losers: &[usize], trouble: impl FnOnce()) {
+    hear_each_other(clients);
+    let before: Vec<usize> = clients.iter().map(Client::connections).collect();
+    let partings: Vec<usize> = clients.iter().map(Client::partings).collect();
+    trouble();
+    until("who lost its hub is at one again", || {
+        losers.iter().all(|at| clients[*at].connections() > before[*at]).then_some(())
+    });
+    hear_each_other(clients);
+    let after: Vec<usize> = clients.iter().map(Client::partings).collect();
+    assert_eq!(after, partings, "no data channel was closed");
 }
 
 fn hear_each_other(clients: &[Client]) {
@@ -107,13 +142,94 @@ fn after_migration_and_a_kill(ground: &Ground, hosts: &Hosts, count: usize) {
 }
 
 #[test]
-fn node_clients_on_one_hub() {
+fn rooms_in_node_on_one_hub() {
     if skipped(&[Need::Node]) {
         return;
     }
     let ground = Ground::new();
-    let hub = Plan::first().start(&ground);
-    hear_each_other(&Hosts::node(&ground).join("any", &[hub.url(), hub.url(), hub.url()]));
+    rooms(&Hosts::node(&ground), &mesh(&ground, 1, SOON), &[2, 4, 6]);
+}
+
+#[test]
+fn rooms_in_node_on_three_hubs() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    let hubs = mesh(&ground, 3, SOON);
+    wait_migrated(&hubs);
+    rooms(&Hosts::node(&ground), &hubs, &[2, 4, 6]);
+}
+
+#[test]
+fn rooms_in_chromium() {
+    if skipped(&[Need::Node, Need::Chromium]) {
+        return;
+    }
+    let ground = Ground::new();
+    rooms(&Hosts::chromium(&ground), &mesh(&ground, 1, SOON), &[2, 4]);
+}
+
+#[test]
+fn clients_stay_together_when_a_websocket_breaks() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    for count in [1, 2] {
+        let hubs = mesh(&ground, count, SOON);
+        let cable = Cable::to(hubs[0].port);
+        let urls = [cable.url(), hubs[count - 1].url(), hubs[0].url()];
+        let clients = Hosts::node(&ground).join("any", &urls);
+        stay_together(&clients, &[0], || cable.cut());
+        // Whatever it was told meanwhile, the hub still introduces newcomers to it.
+        let newcomer = Hosts::node(&ground).join("late", &urls[2..]);
+        hear_each_other(&clients.into_iter().chain(newcomer).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn clients_stay_together_when_a_hub_is_restarted_or_killed() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    for killed in [false, true] {
+        let mut hubs = mesh(&ground, 2, SOON);
+        wait_migrated(&hubs);
+        let [here, there] = [hubs[0].url(), hubs[1].url()];
+        let clients = Hosts::node(&ground).join("any", &[here.clone(), there.clone(), there]);
+        let mut ending = hubs.remove(1);
+        stay_together(&clients, &[1, 2], || {
+            if killed {
+                ending.kill();
+            } else {
+                assert!(ending.stop().success());
+            }
+            let again = Plan::through([here.as_str()]).migrating_after(SOON);
+            hubs.push(again.start_on(&ground, ending.port));
+        });
+    }
+}
+
+/// For good: those who were at the hub that is gone have lost nothing but the way to meet newcomers.
+#[test]
+fn clients_stay_together_when_their_hub_is_gone_for_good() {
+    if skipped(&[Need::Node]) {
+        return;
+    }
+    let ground = Ground::new();
+    let mut hubs = mesh(&ground, 2, SOON);
+    wait_migrated(&hubs);
+    let [here, there] = [hubs[0].url(), hubs[1].url()];
+    let clients = Hosts::node(&ground).join("any", &[here, there.clone(), there]);
+    let mut gone = hubs.remove(1);
+    stay_together(&clients, &[], || {
+        gone.kill();
+        hubs[0].wait("has forgotten the killed hub and its clients", |status| {
+            status.known_hubs == 0 && status.local_peers + status.remote_peers == 1
+        });
+    });
 }
 
 #[test]

@@ -1,40 +1,28 @@
 //! Published PeerPigeon clients, in Node and in Chromium.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::cell::OnceCell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::script::Script;
-use super::{Ground, until_ok};
+use super::{Ground, until, until_ok};
 
-/// Time after which an unheard message is said again: a client may replace a data channel just opened.
-const AGAIN: Duration = Duration::from_secs(3);
+/// How often a client says something that all are to hear, as a game does.
+const EVERY: Duration = Duration::from_millis(250);
 
 /// A process that hosts clients: Node, or a browser with a page for each.
 pub(crate) struct Clients {
     script: Rc<Script>,
 }
 
-/// One published client.
+/// One published client, with the options that people give it: its network.
 pub(crate) struct Client {
     script: Rc<Script>,
     name: String,
-    /// Its peer id.
-    pub(crate) id: String,
-}
-
-/// A peer id that is the same in each run: failures repeat, and both orders of ids occur.
-fn id_of(name: &str) -> String {
-    let part = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (name, salt).hash(&mut hasher);
-        format!("{:016x}", hasher.finish())
-    };
-    let mut id: String = (0..3).map(part).collect();
-    id.truncate(40);
-    id
+    id: OnceCell<String>,
 }
 
 impl Clients {
@@ -50,11 +38,8 @@ impl Clients {
 
     /// A new client that connects to the hub at `url` and announces itself in `network`. Does not wait for it.
     pub(crate) fn join(&self, name: &str, url: &str, network: &str) -> Client {
-        let id = id_of(name);
-        self.script.tell(
-            &json!({"cmd": "connect", "client": name, "url": url, "network": network, "peerId": id, "maxPeers": 16}),
-        );
-        Client { script: Rc::clone(&self.script), name: name.to_owned(), id }
+        self.script.tell(&json!({"cmd": "connect", "client": name, "url": url, "network": network}));
+        Client { script: Rc::clone(&self.script), name: name.to_owned(), id: OnceCell::new() }
     }
 }
 
@@ -64,8 +49,18 @@ impl Client {
         self.script.events().into_iter().filter(move |event| event["client"] == name)
     }
 
+    /// The id that it chose.
+    fn id(&self) -> &str {
+        self.id.get_or_init(|| {
+            let named = until(&format!("{} has an id", self.name), || {
+                self.events().find(|event| event["event"] == "named")
+            });
+            named["peer"].as_str().expect("an id").to_owned()
+        })
+    }
+
     fn told(&self, event: &str, other: &Self) -> bool {
-        self.events().any(|it| it["event"] == event && it["peer"] == other.id)
+        self.events().any(|it| it["event"] == event && it["peer"] == other.id())
     }
 
     /// Whether it was ever told of `other`.
@@ -77,7 +72,7 @@ impl Client {
     pub(crate) fn connected(&self, other: &Self) -> bool {
         let last = self
             .events()
-            .filter(|it| it["peer"] == other.id)
+            .filter(|it| it["peer"] == other.id())
             .filter_map(|it| match it["event"].as_str() {
                 Some("peerConnected") => Some(true),
                 Some("peerDisconnected") => Some(false),
@@ -87,20 +82,31 @@ impl Client {
         last == Some(true)
     }
 
-    /// Says `text` to `other` over its data channels.
-    pub(crate) fn say(&self, other: &Self, text: &str) {
-        self.script.tell(&json!({"cmd": "send", "client": self.name, "to": other.id, "text": text}));
+    /// Says `text` to all in its network.
+    fn say(&self, text: &str) {
+        self.script.tell(&json!({"cmd": "send", "client": self.name, "text": text}));
     }
 
-    /// Whether `text` came from `other`.
-    pub(crate) fn heard(&self, other: &Self, text: &str) -> bool {
-        self.events().any(|it| it["event"] == "message" && it["peer"] == other.id && it["text"] == text)
+    /// Whether something that begins with `text` came from `other`.
+    fn heard(&self, other: &Self, text: &str) -> bool {
+        let begins = |it: &Value| it["text"].as_str().is_some_and(|it| it.starts_with(text));
+        self.events().any(|it| it["event"] == "message" && it["peer"] == other.id() && begins(&it))
+    }
+
+    /// How many of its data channels were closed so far.
+    pub(crate) fn partings(&self) -> usize {
+        self.events().filter(|it| it["event"] == "peerDisconnected").count()
+    }
+
+    /// How often it was connected to a hub so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.events().filter(|it| it["event"] == "connected").count()
     }
 
     /// Waits until it is connected to its hub.
     pub(crate) fn wait_connected(&self) {
         until_ok(&format!("{} is connected to its hub", self.name), || {
-            if self.events().any(|it| it["event"] == "connected") { Ok(()) } else { Err("not yet".into()) }
+            if self.connections() > 0 { Ok(()) } else { Err("not yet".into()) }
         });
     }
 
@@ -117,7 +123,7 @@ impl Client {
 
 fn pairs<'a>(clients: &[&'a Client]) -> Vec<(&'a Client, &'a Client)> {
     let all = clients.iter().flat_map(|a| clients.iter().map(move |b| (*a, *b)));
-    all.filter(|(a, b)| a.id != b.id).collect()
+    all.filter(|(a, b)| a.id() != b.id()).collect()
 }
 
 fn until_each(what: &str, pairs: &[(&Client, &Client)], mut is: impl FnMut(&Client, &Client) -> bool) {
@@ -131,26 +137,26 @@ fn until_each(what: &str, pairs: &[(&Client, &Client)], mut is: impl FnMut(&Clie
     });
 }
 
-/// Waits until each of `clients` discovered each other one, has an open data
-/// channel to it, and heard a message of its own from it.
+/// Waits until each of `clients` discovered each other one, and until what each says to all is heard
+/// by each. A client has at most three data channels, and passes on what it hears.
 pub(crate) fn all_hear_all(clients: &[&Client]) {
+    /// Tells one call's messages from another's.
+    static CALLS: AtomicUsize = AtomicUsize::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
     let pairs = pairs(clients);
     assert!(!pairs.is_empty(), "two clients at least");
     until_each("discovers", &pairs, Client::discovered);
-    until_each("has a data channel to", &pairs, Client::connected);
-    let text = |a: &Client, b: &Client| format!("{} greets {}", a.name, b.name);
+    let again = format!("again and again {call} ");
     let mut said: Option<Instant> = None;
     until_each("hears", &pairs, |a, b| {
-        // The first pair in line says it for all of them.
-        if std::ptr::eq(a, pairs[0].0)
-            && std::ptr::eq(b, pairs[0].1)
-            && said.is_none_or(|at| at.elapsed() > AGAIN)
-        {
+        if said.is_none_or(|at| at.elapsed() >= EVERY) {
             said = Some(Instant::now());
-            for (from, to) in pairs.iter().filter(|(from, to)| !to.heard(from, &text(from, to))) {
-                from.say(to, &text(from, to));
-            }
+            clients.iter().for_each(|client| client.say(&again));
         }
-        b.heard(a, &text(a, b))
+        b.heard(a, &again)
     });
+    // By now the room is one piece: what is said once is heard too.
+    let once = format!("once {call} ");
+    clients.iter().for_each(|client| client.say(&once));
+    until_each("hears what is said once by", &pairs, |a, b| a.heard(b, &once));
 }

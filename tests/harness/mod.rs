@@ -1,6 +1,7 @@
 //! What the tests of the whole system stand on: hubs, published clients and raw
 //! WebSockets as things that a test owns and that end with it.
 
+mod cable;
 mod client;
 mod crowd;
 mod ground;
@@ -15,6 +16,7 @@ mod sockets;
 mod wait;
 mod watch;
 
+pub(crate) use cable::Cable;
 pub(crate) use client::{Client, Clients, all_hear_all};
 pub(crate) use crowd::{Crowd, Sums};
 pub(crate) use ground::Ground;
