@@ -2,7 +2,7 @@
 
 use hyper::header::{
     CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, StatusCode, Version, http};
 use pigeonhub_proto::io::Request;
@@ -13,6 +13,9 @@ use crate::admission::Caller;
 
 /// The longest `peerId` passed on, in bytes: enough for floor 1 to see that it is none.
 const MAX_PEER_ID: usize = 256;
+
+/// The most subprotocols that a request may offer.
+const MAX_PROTOCOLS: usize = 64;
 
 /// Why a handshake is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,9 @@ pub enum Refusal {
     /// No key, or not 16 bytes in base64.
     #[error("`Sec-WebSocket-Key` is missing or is not 16 bytes in base64")]
     Key,
+    /// Subprotocols that are no list of tokens, each once.
+    #[error("`Sec-WebSocket-Protocol` is not a list of different names, such as `chat, superchat`")]
+    Protocol,
 }
 
 impl Refusal {
@@ -53,7 +59,7 @@ pub fn wanted(headers: &HeaderMap) -> bool {
 }
 
 /// Checks a request that asks for a WebSocket: the headers to accept it with.
-pub fn accept(parts: &http::request::Parts) -> Result<[(HeaderName, HeaderValue); 3], Refusal> {
+pub fn accept(parts: &http::request::Parts) -> Result<HeaderMap, Refusal> {
     if parts.method != Method::GET {
         return Err(Refusal::Method);
     }
@@ -71,11 +77,36 @@ pub fn accept(parts: &http::request::Parts) -> Result<[(HeaderName, HeaderValue)
         return Err(Refusal::Key);
     }
     let answer = HeaderValue::from_str(&derive_accept_key(key)).map_err(|_| Refusal::Key)?;
-    Ok([
-        (UPGRADE, HeaderValue::from_static("websocket")),
-        (CONNECTION, HeaderValue::from_static("Upgrade")),
-        (SEC_WEBSOCKET_ACCEPT, answer),
-    ])
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, answer);
+    if let Some(protocol) = protocol(&parts.headers)? {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok(headers)
+}
+
+/// The subprotocol to answer: the first of those that are offered, since a browser gives up a
+/// WebSocket that has none of them. All mean the same here.
+fn protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    let mut offered: Vec<&str> = Vec::new();
+    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+        for name in value.to_str().map_err(|_| Refusal::Protocol)?.split(',') {
+            let name = name.trim_matches([' ', '\t']);
+            if offered.len() == MAX_PROTOCOLS || !is_token(name) || offered.contains(&name) {
+                return Err(Refusal::Protocol);
+            }
+            offered.push(name);
+        }
+    }
+    offered.first().map(|name| HeaderValue::from_str(name).map_err(|_| Refusal::Protocol)).transpose()
+}
+
+/// A token of HTTP (RFC 9110, section 5.6.2).
+fn is_token(text: &str) -> bool {
+    let sign = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(sign)
 }
 
 /// What floor 1 wants to know of the request.
@@ -128,8 +159,35 @@ mod tests {
     fn the_answer_is_that_of_the_rfc() {
         let parts = parts(|b| b.header("sec-websocket-version", "13").header("sec-websocket-key", KEY));
         assert!(wanted(&parts.headers));
-        let [.., (_, answer)] = accept(&parts).expect("accepted");
-        assert_eq!(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455, section 1.3");
+        let headers = accept(&parts).expect("accepted");
+        assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "RFC 6455, section 1.3");
+        assert!(!headers.contains_key(SEC_WEBSOCKET_PROTOCOL), "none was offered");
+    }
+
+    #[test]
+    fn the_first_subprotocol_offered_is_answered() {
+        let offer = |lines: &[&str]| {
+            accept(&parts(|b| {
+                let b = b.header("sec-websocket-version", "13").header("sec-websocket-key", KEY);
+                lines.iter().fold(b, |b, line| b.header("sec-websocket-protocol", *line))
+            }))
+        };
+        for (lines, answer) in [
+            (&["chat.v1"][..], "chat.v1"),
+            (&[" b\t, a"], "b"),
+            (&["a,b", "c"], "a"),
+            (&["!#$%&'*+-.^_`|~9"], "!#$%&'*+-.^_`|~9"),
+        ] {
+            assert_eq!(offer(lines).expect("accepted")[SEC_WEBSOCKET_PROTOCOL], answer, "{lines:?}");
+        }
+        let many = vec!["a"; 2];
+        for bad in
+            [&[""][..], &["a,,b"], &["a,"], &[",a"], &["a b"], &["a;b"], &["\"a\""], &["a,a"], &["é"], &many]
+        {
+            assert_eq!(offer(bad).err(), Some(Refusal::Protocol), "{bad:?}");
+        }
+        let many: Vec<String> = (0..=MAX_PROTOCOLS).map(|i| i.to_string()).collect();
+        assert_eq!(offer(&[&many.join(",")]).err(), Some(Refusal::Protocol));
     }
 
     #[test]

@@ -153,6 +153,7 @@ async fn a_bad_handshake_is_told_what_is_wrong() {
         ("Sec-WebSocket-Version", "", "426", "version 13"),
         ("Sec-WebSocket-Version", "Sec-WebSocket-Version: 8", "426", "version 13"),
         ("Connection", "Connection: close", "400", "`Connection: Upgrade`"),
+        ("Host", "Sec-WebSocket-Protocol: a,,b", "400", "`Sec-WebSocket-Protocol`"),
         ("GET", "POST /?peerId=me HTTP/1.1", "405", "a GET request"),
         ("GET", "GET /?peerId=me HTTP/1.0", "400", "HTTP/1.1"),
     ];
