@@ -130,8 +130,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (stream, sent_early, request) = pages(stream, remote, Arc::clone(&site), &handshake).await?;
-    let config = Some(session::config(site.max_message_size));
-    let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, config).await;
+    let (config, is_hub) = (session::config(site.max_message_size), request.mesh && site.hub_enabled);
+    let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, Some(config)).await;
     let place = match door::enter(&site, &request) {
         Ok(place) => place,
         // It has a place among those on their way until it is gone.
@@ -145,13 +145,14 @@ where
         }
     };
     drop(handshake);
-    let limit = place.map(|place| Limit::new(place, request.mesh && site.hub_enabled));
+    let limit = place.map(|place| Limit::new(place, is_hub));
     let (conn, outbox) = (site.edge.next_accepted(), Arc::new(Outbox::new()));
     if !site.edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
         // The hub stopped just now: a close in order tells the client to come again.
         outbox.close(1001, String::from("This hub is shutting down"));
     }
-    let session = Session::new(conn, ws, outbox, site.edge.clone(), false).with_limit(limit);
+    let session = Session::new(conn, ws, outbox, site.edge.clone(), false);
+    let session = session.with_limit(limit).with_binary_text(!is_hub);
     Some(Box::pin(session.run()))
 }
 

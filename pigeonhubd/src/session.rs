@@ -84,6 +84,8 @@ pub struct Session<S> {
     alive_at: u64,
     /// What its address may send.
     limit: Option<Box<Limit>>,
+    /// Whether text may come in binary messages.
+    binary_text: bool,
 }
 
 /// They go to the driver as one event: each would cost a wake-up.
@@ -130,6 +132,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             passed: Passed::default(),
             alive_at: 0,
             limit: None,
+            binary_text: false,
         }
     }
 
@@ -141,6 +144,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// With a limit on what comes in.
     pub fn with_limit(self, limit: Option<Limit>) -> Self {
         Self { limit: limit.map(Box::new), ..self }
+    }
+
+    /// With text in binary messages too, as some WebSocket libraries send it: for clients, whose
+    /// messages are all text. A hub's binary messages are the mesh's.
+    pub fn with_binary_text(self, binary_text: bool) -> Self {
+        Self { binary_text, ..self }
     }
 
     /// Runs to the end of the WebSocket, then tells the driver. A panic ends
@@ -293,6 +302,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
 
     /// Passes a message on.
     fn received(&mut self, message: Message) {
+        let message = match message {
+            Message::Binary(bytes) if self.binary_text => match Utf8Bytes::try_from(bytes.clone()) {
+                Ok(text) => Message::Text(text),
+                Err(_) => Message::Binary(bytes),
+            },
+            other => other,
+        };
         if let Some(limit) = &mut self.limit
             && !limit.takes(&message)
         {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use hyper::header::HeaderValue;
 use pigeonhub_proto::io::ClosedBy;
 use pigeonhubd::edge::EdgeEvent;
 use pigeonhubd::outbox::Item;
@@ -9,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
@@ -67,7 +69,7 @@ async fn messages_pass_in_order_both_ways() {
     for i in 0..500 {
         client.feed(Message::from(format!("in {i}"))).await.unwrap();
     }
-    client.feed(Message::Binary(Bytes::from_static(b"\x01"))).await.unwrap();
+    client.feed(Message::Binary(Bytes::from_static(b"\xff"))).await.unwrap();
     client.flush().await.unwrap();
     for i in 0..500 {
         assert_eq!(ground.text().await, (conn, format!("in {i}")));
@@ -75,7 +77,36 @@ async fn messages_pass_in_order_both_ways() {
     }
     assert_eq!(client.next().await.unwrap().unwrap(), Message::Binary(Bytes::from_static(b"\x00\xff")));
     let EdgeEvent::Binary { bytes, .. } = ground.next().await else { panic!("a binary message") };
-    assert_eq!(&*bytes, b"\x01");
+    assert_eq!(&*bytes, b"\xff");
+}
+
+#[tokio::test]
+async fn a_clients_text_may_come_in_a_binary_message_and_a_hubs_may_not() {
+    let mut ground = Ground::new();
+    let (mut client, conn, _) = ground.reading().await;
+    for (message, text) in [
+        (Message::from("one"), "one"),
+        (Message::Binary(Bytes::from_static("zwei ü".as_bytes())), "zwei ü"),
+        (Message::Binary(Bytes::new()), ""),
+        (Message::from("last"), "last"),
+    ] {
+        send(&mut client, message).await.unwrap();
+        assert_eq!(ground.text().await, (conn, text.into()));
+    }
+    let (mut hub, _) = connect_async(ground.url("/?peerId=me&mesh=1")).await.unwrap();
+    let (_, _, outbox) = ground.accepted().await;
+    outbox.read();
+    send(&mut hub, Message::Binary(Bytes::from_static(b"{}"))).await.unwrap();
+    assert!(matches!(ground.next().await, EdgeEvent::Binary { bytes, .. } if &*bytes == b"{}"));
+}
+
+#[tokio::test]
+async fn a_subprotocol_is_answered() {
+    let ground = Ground::new();
+    let mut request = ground.url("/?peerId=me").into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("chat.v1, chat.v2"));
+    let (_client, answer) = connect_async(request).await.unwrap();
+    assert_eq!(answer.headers()["sec-websocket-protocol"], "chat.v1");
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ impl Hub {
 
     pub(super) fn client_binary(&mut self, conn: ConnId) {
         self.session_alive(conn);
-        let text = "binary messages are for hubs; a client's are text, one JSON object each";
+        let text = "a binary message is no UTF-8; a client's are text, one JSON object each";
         self.complain(conn, text, ErrorCode::BadMessage, None, None);
     }
 
