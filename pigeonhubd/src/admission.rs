@@ -155,7 +155,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// The token of `?token=TOKEN`, for browsers, which can set no header.
 fn in_query(query: Option<&str>) -> Option<String> {
-    let mut pairs = form_urlencoded::parse(query?.as_bytes());
+    let query = query?.replace('+', "%2B");
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == "token").map(|(_, token)| token.into_owned())
 }
 
@@ -315,6 +316,10 @@ mod tests {
         assert_eq!(bearer(&headers(&[("authorization", "bearer  abc")])), Some("abc"));
         assert_eq!(bearer(&headers(&[("authorization", "Basic abc")])), None);
         assert_eq!(in_query(Some("peerId=1&token=a%62c")).as_deref(), Some("abc"));
+        for query in ["token=a+b/c==", "token=a%2Bb/c==", "token=a%2bb%2fc%3D%3D"] {
+            assert_eq!(in_query(Some(query)).as_deref(), Some("a+b/c=="), "{query}");
+        }
+        assert_eq!(in_query(Some("token=a%20b")).as_deref(), Some("a b"), "a space is none");
         assert_eq!(in_query(Some("tokens=abc")), None);
     }
 }

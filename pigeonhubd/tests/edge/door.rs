@@ -73,12 +73,13 @@ async fn pages_of_other_origins_get_no_websocket() {
 #[tokio::test]
 async fn a_token_is_asked_for_in_either_place_and_never_of_hubs() {
     let folder = Folder::new();
-    let file = secret(&folder, "tokens", "# of the app\n0123456789abcdef\n");
+    let file = secret(&folder, "tokens", "# of the app\n0123456789abcdef\n0123456789+/ab==\n");
     let ground = ground(&format!("auth.token_file = \"{}\"\n", file.display()));
     for (query, headers) in [
         ("", ""),
         ("&token=", ""),
         ("&token=0123456789abcdeF", ""),
+        ("&token=0123456789%20/ab==", ""),
         ("", "Authorization: Bearer wrong\r\n"),
         ("", "Authorization: Basic 0123456789abcdef\r\n"),
         // The header counts: a wrong one is not made good by the query.
@@ -90,9 +91,12 @@ async fn a_token_is_asked_for_in_either_place_and_never_of_hubs() {
         assert!(refused.to_lowercase().contains("www-authenticate: bearer"), "{refused}");
         assert!(!refused.contains("wrong") && !refused.contains("0123"), "it is not repeated: {refused}");
     }
-    assert_eq!(refusals(&ground, "token"), 7);
+    assert_eq!(refusals(&ground, "token"), 8);
     for (query, headers) in [
         ("&token=0123456789abcdef", ""),
+        ("&token=0123456789+/ab==", ""),
+        ("&token=0123456789%2B%2Fab%3D%3D", ""),
+        ("", "Authorization: Bearer 0123456789+/ab==\r\n"),
         ("", "Authorization: Bearer 0123456789abcdef\r\n"),
         ("", "Authorization: bearer 0123456789abcdef\r\n"),
         // A hub has to prove the mesh key instead.
