@@ -85,9 +85,9 @@ fn text_that_is_no_message_is_answered_with_what_is_wrong() {
         ("{\"type\":\"teleport\"}", "teleport"),
         ("{\"type\":\"connected\"}", "connected"),
         ("{\"type\":\"pong\"}", "pong"),
-        ("{\"type\":\"announce\",\"networkName\":5}", "string"),
-        ("{\"type\":\"announce\",\"networkName\":\"\"}", "networkName"),
-        ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":5}", "string"),
+        ("{\"type\":\"announce\",\"networkName\":[5]}", "networkName"),
+        ("{\"type\":\"announce\",\"networkName\":\"\\u00005\"}", "networkName"),
+        ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":5}", "targetPeerId"),
         ("{\"type\":\"offer\",\"data\":{}}", "targetPeerId"),
         ("{\"type\":\"offer\",\"data\":{},\"targetPeerId\":\"nobody\"}", "targetPeerId"),
     ] {

@@ -114,9 +114,9 @@ mod tests {
         assert_eq!((direct.network(), direct.target()), ("n", TWO.parse().expect("an id")));
         for other in [
             format!(r#"{{"type":"answer","targetPeerId":"{ONE}"}}"#),
-            format!(r#"{{"type":"answer","targetPeerId":"{TWO}","fromPeerId":"me"}}"#),
+            format!(r#"{{"type":"answer","targetPeerId":"{TWO}","networkName":[]}}"#),
             format!(r#"{{"type":"goodbye","targetPeerId":"{TWO}"}}"#),
-            String::from(r#"{"type":"ping","targetPeerId":"me"}"#),
+            String::from(r#"{"type":"answer","targetPeerId":"me"}"#),
             String::from(r#"{"type":"answer"}"#),
             String::from("no JSON"),
         ] {

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::json::{Json, Quick};
-use super::{DEFAULT_NETWORK, MAX_NETWORK_NAME, SignalKind};
+use super::{DEFAULT_NETWORK, LITERAL, MAX_NETWORK_NAME, SignalKind};
 use crate::id::Spelled;
 
 /// The largest `data` of an announce, in bytes of JSON.
@@ -83,25 +84,29 @@ pub enum FrameError {
         "no 'type': a message is an object like {{\"type\":\"announce\",\"data\":{{}},\"networkName\":\"global\"}}"
     )]
     NoType,
-    /// A `targetPeerId` or `fromPeerId` that is no id.
-    #[error("'{0}' is not 40 hexadecimal digits")]
-    BadId(&'static str),
-    /// A network name of the wrong length.
-    #[error("'networkName' has {0} bytes; it has 1 to {MAX_NETWORK_NAME}")]
-    BadNetwork(usize),
+    /// A signal's `targetPeerId` that is no id.
+    #[error("'targetPeerId' is not 40 hexadecimal digits")]
+    BadTarget,
+    /// A network name that is too long.
+    #[error("'networkName' has {0} bytes; it has at most {MAX_NETWORK_NAME}")]
+    LongNetwork(usize),
+    /// A network name of another kind.
+    #[error("'networkName' is a text, or a number")]
+    OddNetwork,
 }
 
+/// The members that matter, of whatever type: those that a kind of message has no use for are no fault of it.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", expecting = "an object with a 'type'")]
 struct Raw<'a> {
     #[serde(rename = "type", borrow, default)]
-    kind: Option<Text<'a>>,
+    kind: Member<'a>,
     #[serde(borrow, default)]
-    network_name: Option<Text<'a>>,
+    network_name: Member<'a>,
     #[serde(borrow, default)]
-    target_peer_id: Option<Text<'a>>,
+    target_peer_id: Member<'a>,
     #[serde(borrow, default)]
-    from_peer_id: Option<Text<'a>>,
+    from_peer_id: Member<'a>,
     #[serde(borrow, default, deserialize_with = "even_null")]
     data: Option<Json<'a>>,
 }
@@ -111,10 +116,64 @@ fn even_null<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     Json::deserialize(deserializer).map(Some)
 }
 
-/// A string, borrowed unless it has escapes: serde copies an `Option<Cow<str>>` always.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+/// A member that is a string nearly always.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Member<'a> {
+    /// Not there, or null.
+    #[default]
+    None,
+    /// Borrowed unless it has escapes.
+    Text(Cow<'a, str>),
+    /// A number, or true or false, as written.
+    Literal(&'a str),
+    /// An array or object.
+    Nested,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Member<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Json::deserialize(deserializer)?.get();
+        Ok(match text.as_bytes().first() {
+            Some(b'"') => Self::Text(serde_json::from_str::<Text<'_>>(text).map_err(Error::custom)?.0),
+            Some(b'n') => Self::None,
+            Some(b'[' | b'{') | None => Self::Nested,
+            Some(_) => Self::Literal(text),
+        })
+    }
+}
+
+/// serde copies a bare `Cow<str>` always.
+#[derive(Deserialize)]
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'a> Member<'a> {
+    /// An id; anything else is none.
+    fn id(&self) -> Option<Spelled> {
+        if let Self::Text(text) = self { text.parse().ok() } else { None }
+    }
+
+    /// The name of a network. What JavaScript takes for false names none, as there.
+    fn network(self) -> Result<Option<Cow<'a, str>>, FrameError> {
+        let name = match self {
+            Self::None | Self::Literal("false") => return Ok(None),
+            Self::Text(name) if name.starts_with(LITERAL) => return Err(FrameError::OddNetwork),
+            Self::Text(name) => name,
+            Self::Literal("true") => Cow::Owned(format!("{LITERAL}true")),
+            // However it is written, 5 is 5.
+            Self::Literal(number) => match number.parse::<f64>() {
+                Ok(0.0) => return Ok(None),
+                Ok(number) if number.is_finite() => Cow::Owned(format!("{LITERAL}{number}")),
+                _ => return Err(FrameError::OddNetwork),
+            },
+            Self::Nested => return Err(FrameError::OddNetwork),
+        };
+        if name.len() > MAX_NETWORK_NAME {
+            return Err(FrameError::LongNetwork(name.len()));
+        }
+        Ok(Some(name).filter(|name| !name.is_empty()))
+    }
+}
 
 impl<'a> Raw<'a> {
     /// All messages, and what is wrong with them.
@@ -154,7 +213,8 @@ impl<'a> Raw<'a> {
                     continue;
                 }
             };
-            if member.replace(Text(Cow::Borrowed(text.plain_string()?))).is_some() {
+            let value = Member::Text(Cow::Borrowed(text.plain_string()?));
+            if std::mem::replace(member, value) != Member::None {
                 return None;
             }
         }
@@ -165,26 +225,31 @@ impl<'a> ClientFrame<'a> {
     /// Parses one message.
     pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         let raw = Raw::quick(text).map_or_else(|| Raw::thorough(text), Ok)?;
-        let kind = ClientKind::from_name(raw.kind.ok_or(FrameError::NoType)?.0);
-        let network_named = raw.network_name.is_some();
-        let network = raw.network_name.map_or(Cow::Borrowed(DEFAULT_NETWORK), |name| name.0);
-        if network.is_empty() || network.len() > MAX_NETWORK_NAME {
-            return Err(FrameError::BadNetwork(network.len()));
+        let kind = match raw.kind {
+            Member::Text(name) => ClientKind::from_name(name),
+            Member::None => return Err(FrameError::NoType),
+            _ => return Err(FrameError::WrongShape(String::from("'type' is not a text"))),
+        };
+        let signal = matches!(kind, ClientKind::Signal(_));
+        let network = match raw.network_name.network() {
+            // To one that needs none it is no fault.
+            Err(_) if kind == ClientKind::Ping => None,
+            network => network?,
+        };
+        let target = raw.target_peer_id.id();
+        if signal && target.is_none() && raw.target_peer_id != Member::None {
+            return Err(FrameError::BadTarget);
         }
         Ok(Self {
-            network,
-            network_named,
-            data: raw.data.filter(|data| matches!(kind, ClientKind::Signal(_)) || data.get() != "null"),
+            network_named: network.is_some(),
+            network: network.unwrap_or(Cow::Borrowed(DEFAULT_NETWORK)),
+            data: raw.data.filter(|data| signal || data.get() != "null"),
             kind,
-            target: parse_id(raw.target_peer_id, "targetPeerId")?,
-            // "system" is how hubs sign; it is nobody's id.
-            from: parse_id(raw.from_peer_id.filter(|from| from.0 != "system"), "fromPeerId")?,
+            target,
+            // A hub signs as "system", which is nobody's id.
+            from: raw.from_peer_id.id(),
         })
     }
-}
-
-fn parse_id(text: Option<Text<'_>>, member: &'static str) -> Result<Option<Spelled>, FrameError> {
-    text.map(|text| text.0.parse().map_err(|_| FrameError::BadId(member))).transpose()
 }
 
 fn describe(text: &str, error: &serde_json::Error) -> FrameError {
@@ -231,16 +296,10 @@ pub struct AnnounceData {
     pub shown: String,
 }
 
-/// Why the `data` of an announce is refused.
+/// The `data` of an announce is too large.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnnounceError {
-    /// Not an object.
-    #[error("'data' of an announce is an object")]
-    NotObject,
-    /// Too large.
-    #[error("'data' of an announce has {0} bytes; it has at most {MAX_ANNOUNCE_DATA}")]
-    TooLarge(usize),
-}
+#[error("'data' of an announce has {0} bytes; it has at most {MAX_ANNOUNCE_DATA}")]
+pub struct TooLarge(usize);
 
 impl AnnounceData {
     /// What is shown of a peer in any case.
@@ -248,14 +307,13 @@ impl AnnounceData {
         format!("{{\"peerId\":\"{peer}\",\"isHub\":false}}")
     }
 
-    /// Reads the `data` of `peer`'s announce. Without one it is `{}`.
-    pub fn parse(peer: Spelled, data: Option<Json<'_>>) -> Result<Self, AnnounceError> {
+    /// Reads the `data` of `peer`'s announce. Without one, or with one that is no object, it is `{}`.
+    pub fn parse(peer: Spelled, data: Option<Json<'_>>) -> Result<Self, TooLarge> {
         let text = data.map_or("{}", Json::get);
         if text.len() > MAX_ANNOUNCE_DATA {
-            return Err(AnnounceError::TooLarge(text.len()));
+            return Err(TooLarge(text.len()));
         }
-        let mut members: BTreeMap<Cow<'_, str>, Json<'_>> =
-            serde_json::from_str(text).map_err(|_| AnnounceError::NotObject)?;
+        let mut members: BTreeMap<Cow<'_, str>, Json<'_>> = serde_json::from_str(text).unwrap_or_default();
         members.remove("peerId");
         let claims_hub = members.remove("isHub").is_some_and(|value| value.get() == "true");
         let mut shown = Self::bare(peer);
@@ -353,15 +411,57 @@ mod tests {
             ("7", "wrong shape"),
             ("null", "wrong shape"),
             (r#"{"type":7}"#, "wrong shape"),
-            (r#"{"type":"offer","targetPeerId":{}}"#, "wrong shape"),
-            (r#"{"type":"announce","networkName":5}"#, "wrong shape"),
+            (r#"{"type":"offer","targetPeerId":{}}"#, "'targetPeerId' is not 40"),
             ("{}", "no 'type'"),
+            (r#"{"type":null}"#, "no 'type'"),
             (r#"{"type":"offer","targetPeerId":"xyz"}"#, "'targetPeerId' is not 40"),
-            (r#"{"type":"announce","networkName":""}"#, "'networkName' has 0 bytes"),
+            (r#"{"type":"announce","networkName":["a"]}"#, "'networkName' is a text"),
+            (r#"{"type":"announce","networkName":{}}"#, "'networkName' is a text"),
+            (r#"{"type":"announce","networkName":1e999}"#, "'networkName' is a text"),
+            (r#"{"type":"announce","networkName":"\u00005"}"#, "'networkName' is a text"),
         ];
         for (text, expected) in cases {
             let error = ClientFrame::parse(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text}: {error}");
+        }
+        let long = format!(r#"{{"type":"announce","networkName":"{}"}}"#, "x".repeat(MAX_NETWORK_NAME + 1));
+        assert_eq!(ClientFrame::parse(&long).err(), Some(FrameError::LongNetwork(MAX_NETWORK_NAME + 1)));
+    }
+
+    #[test]
+    fn a_network_may_be_a_number_and_what_javascript_takes_for_false_is_global() {
+        let network = |name: &str| {
+            let text = format!(r#"{{"type":"announce","networkName":{name}}}"#);
+            let frame = ClientFrame::parse(&text).expect(name);
+            (frame.network.into_owned(), frame.network_named)
+        };
+        for none in ["null", "false", "0", "-0.0", "\"\""] {
+            assert_eq!(network(none), (String::from(DEFAULT_NETWORK), false), "{none}");
+        }
+        for (written, name) in [
+            ("5", "\u{0}5"),
+            ("5.0", "\u{0}5"),
+            ("0.5e1", "\u{0}5"),
+            ("-1.5", "\u{0}-1.5"),
+            ("true", "\0true"),
+            ("\"5\"", "5"),
+            ("\" \"", " "),
+            (r#""\u00e9""#, "é"),
+        ] {
+            assert_eq!(network(written), (name.to_owned(), true), "{written}");
+        }
+    }
+
+    /// A member counts only where it is needed.
+    #[test]
+    fn what_a_message_does_not_need_may_be_anything() {
+        for text in [
+            r#"{"type":"ping","networkName":[],"targetPeerId":"zz","fromPeerId":7,"maxPeers":"x"}"#,
+            r#"{"type":"announce","targetPeerId":5,"fromPeerId":{}}"#,
+            r#"{"type":"hello","targetPeerId":"x"}"#,
+        ] {
+            let frame = ClientFrame::parse(text).expect(text);
+            assert_eq!((frame.target, frame.from), (None, None), "{text}");
         }
     }
 
@@ -382,6 +482,9 @@ mod tests {
             data.shown,
             format!(r#"{{"peerId":"{ID}","isHub":false,"n":{{"x":1}},"name":"A \"b\""}}"#)
         );
-        assert_eq!(AnnounceData::parse(peer, Json::parse("[1]")), Err(AnnounceError::NotObject));
+        for odd in ["[1]", "7", "true", "\"text\"", "null", "{}"] {
+            let data = AnnounceData::parse(peer, Json::parse(odd)).expect("data");
+            assert_eq!((data.claims_hub, data.shown), (false, AnnounceData::bare(peer)), "{odd}");
+        }
     }
 }

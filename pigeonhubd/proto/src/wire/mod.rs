@@ -14,6 +14,10 @@ pub const DEFAULT_NETWORK: &str = "global";
 /// The longest network name, in bytes.
 pub const MAX_NETWORK_NAME: usize = 256;
 
+/// Begins the name of a network whose clients name it by a number, or by `true`: what follows is
+/// that, as JSON. To them 5 and "5" are two networks, and they ignore messages of the other.
+pub const LITERAL: char = '\0';
+
 /// A message that a hub passes from one peer to another without looking inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SignalKind {

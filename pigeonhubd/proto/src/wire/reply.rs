@@ -1,10 +1,10 @@
 //! Messages to clients and older hubs: one JSON object each.
 
-use super::SignalKind;
 use super::json::Json;
+use super::{LITERAL, SignalKind};
 use crate::id::Spelled;
 use crate::time::Now;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// Why a message was not done; the `code` of an `error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -39,9 +39,22 @@ struct Message<'a, D: Serialize> {
     from: Option<Spelled>,
     #[serde(rename = "targetPeerId", skip_serializing_if = "Option::is_none")]
     target: Option<Spelled>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "network_name")]
     network_name: Option<&'a str>,
     timestamp: u64,
+}
+
+/// A network's name as its clients wrote it.
+fn network_name<S: Serializer>(name: &Option<&str>, to: S) -> Result<S::Ok, S::Error> {
+    match name.and_then(literal) {
+        Some(literal) => literal.serialize(to),
+        None => name.serialize(to),
+    }
+}
+
+/// The number that a network's name is, if it is none of letters. Other hubs' names may be anything.
+fn literal(name: &str) -> Option<Json<'_>> {
+    Json::parse(name.strip_prefix(LITERAL)?)
 }
 
 impl<'a, D: Serialize> Message<'a, D> {
@@ -206,6 +219,8 @@ fn push_tail(text: &mut String, from: Spelled, target: Spelled, network: &str, u
     text.push_str("\",\"networkName\":");
     if network.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
         text.extend(["\"", network, "\""]);
+    } else if let Some(literal) = literal(network) {
+        text.push_str(literal.get());
     } else {
         // A string can always be written.
         text.push_str(&serde_json::to_string(network).unwrap_or_default());
@@ -299,16 +314,23 @@ mod tests {
     fn a_signal_is_written_as_any_json_is() {
         let data = Json::parse(r#"{"sdp" : "\u00e9\"", "n":1.50}"#);
         for (kind, data) in [(SignalKind::IceCandidate, data), (SignalKind::Offer, None)] {
-            let network = "a \"net\\work\" é\n";
-            let expected = Message {
-                data,
-                from: Some(peer()),
-                target: Some(Id([0xab; 20]).into()),
-                network_name: Some(network),
-                ..Message::new(kind.name(), NOW)
-            };
-            let text = signal(kind, data, peer(), Id([0xab; 20]).into(), network, NOW);
-            assert_eq!(text, expected.write());
+            for (network, written) in [
+                ("a \"net\\work\" é\n", r#""a \"net\\work\" é\n""#),
+                ("\0-1.5", "-1.5"),
+                ("\0true", "true"),
+                ("\0}, ", r#""\u0000}, ""#),
+            ] {
+                let expected = Message {
+                    data,
+                    from: Some(peer()),
+                    target: Some(Id([0xab; 20]).into()),
+                    network_name: Some(network),
+                    ..Message::new(kind.name(), NOW)
+                };
+                let text = signal(kind, data, peer(), Id([0xab; 20]).into(), network, NOW);
+                assert_eq!(text, expected.write());
+                assert!(text.contains(&format!("\"networkName\":{written},")), "{text}");
+            }
         }
     }
 
