@@ -15,6 +15,8 @@ pub struct Process {
     pub resident_bytes: Option<u64>,
     /// Address space, in bytes.
     pub virtual_bytes: Option<u64>,
+    /// Of what is held in RAM, what this process made itself, its heap above all, in bytes; no files.
+    pub anonymous_bytes: Option<u64>,
     /// Open files, sockets included.
     pub open_files: Option<u64>,
     /// Open files at most.
@@ -33,6 +35,7 @@ impl Process {
             cpu: cpu(),
             resident_bytes: kib("VmRSS:"),
             virtual_bytes: kib("VmSize:"),
+            anonymous_bytes: kib("RssAnon:"),
             open_files: open_files(),
             max_files: getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft),
             threads: field("Threads:").and_then(|count| count.parse().ok()),
@@ -67,6 +70,8 @@ mod tests {
         assert!(process.max_files.expect("a limit") >= process.open_files.expect("open files"));
         assert!(process.resident_bytes.expect("memory") > 100_000);
         assert!(process.virtual_bytes >= process.resident_bytes);
+        let anonymous = process.anonymous_bytes.expect("memory");
+        assert!(anonymous > 10_000 && Some(anonymous) < process.resident_bytes);
         assert!(process.threads.expect("threads") >= 1);
         assert!(process.cpu.is_some());
     }

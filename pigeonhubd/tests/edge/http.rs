@@ -19,7 +19,10 @@ async fn health_is_json_for_everyone() {
     for (key, value) in [("uptime", 8), ("connections", 7), ("peers", 4), ("hubs", 3), ("networks", 6)] {
         assert_eq!(health[key], value, "{key}");
     }
-    assert!(health["memory"]["rss"].as_u64().unwrap() > 100_000, "{health}");
+    let memory = |key: &str| health["memory"][key].as_u64().unwrap();
+    assert!(memory("rss") > memory("heapUsed") && memory("heapUsed") > 10_000, "{health}");
+    assert_eq!(memory("heapTotal"), memory("heapUsed"));
+    assert_eq!((memory("external"), memory("arrayBuffers")), (0, 0), "of JavaScript there is nothing");
     let timestamp = health["timestamp"].as_str().unwrap();
     assert!(timestamp.len() == 24 && timestamp.ends_with('Z') && timestamp.contains('T'), "{timestamp}");
     let mesh = &health["mesh"];
