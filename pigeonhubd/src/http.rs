@@ -265,7 +265,8 @@ fn health(status: &Status, site: &Site) -> serde_json::Value {
         "isHub": site.hub_enabled,
         "connections": status.connections,
         "peers": status.local_peers,
-        "hubs": status.known_hubs,
+        // With this one, as in /hubs.
+        "hubs": status.known_hubs + usize::from(site.hub_enabled),
         "networks": status.networks,
         "memory": memory(&Process::now()),
         "mesh": {
@@ -298,8 +299,8 @@ fn memory(process: &Process) -> serde_json::Value {
 
 /// This hub and the others within reach, in the form that clients of the JavaScript hub know.
 fn hub_list(hubs: &[HubInfo], site: &Site) -> serde_json::Value {
-    let others = hubs.iter().filter(|hub| !hub.own && hub.reachable);
-    let hubs: Vec<_> = others
+    let listed = hubs.iter().filter(|hub| hub.reachable && site.hub_enabled);
+    let hubs: Vec<_> = listed
         .map(|hub| {
             json!({
                 "peerId": hub.hub_id,

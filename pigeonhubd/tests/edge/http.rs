@@ -16,7 +16,7 @@ async fn health_is_json_for_everyone() {
     let health: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(health["status"], "healthy");
     assert_eq!(health["isHub"], true);
-    for (key, value) in [("uptime", 8), ("connections", 7), ("peers", 4), ("hubs", 3), ("networks", 6)] {
+    for (key, value) in [("uptime", 8), ("connections", 7), ("peers", 4), ("hubs", 4), ("networks", 6)] {
         assert_eq!(health[key], value, "{key}");
     }
     let memory = |key: &str| health["memory"][key].as_u64().unwrap();
@@ -31,17 +31,24 @@ async fn health_is_json_for_everyone() {
 }
 
 #[tokio::test]
-async fn hubs_are_the_others() {
+async fn hubs_are_this_one_and_the_others() {
     let ground = Ground::new();
     let (_, body) = ground.http("GET /hubs?now", "").await;
     let hubs: Value = serde_json::from_str(&body).unwrap();
-    assert_eq!(hubs["totalHubs"], 1);
-    let hub = &hubs["hubs"][0];
+    assert_eq!(hubs["totalHubs"], 2);
+    assert_eq!(hubs["hubs"][0]["peerId"], "01".repeat(20));
+    let hub = &hubs["hubs"][1];
     assert_eq!(hub["peerId"], "02".repeat(20));
     assert_eq!(hub["networkName"], "test-mesh");
     assert_eq!((&hub["registeredAt"], &hub["lastActivity"]), (&11.into(), &12.into()));
     assert_eq!(hub["connectedAt"], 11);
     assert_eq!(hub["data"]["isHub"], true);
+
+    let ground = Ground::with(|site| site.hub_enabled = false, 10);
+    let (_, body) = ground.http("GET /hubs", "").await;
+    assert!(body.contains("\"totalHubs\":0") && body.contains("\"hubs\":[]"), "no hub: {body}");
+    let (_, body) = ground.http("GET /health", "").await;
+    assert!(body.contains("\"hubs\":3,"), "{body}");
 }
 
 #[tokio::test]
