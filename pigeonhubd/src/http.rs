@@ -219,11 +219,12 @@ async fn answer(
         Some(refused) => refused,
         None => match parts.method {
             Method::OPTIONS => Response::default(),
-            Method::GET | Method::HEAD => page(parts.uri.path(), &parts.headers, site).await,
+            // Some health checks post. What they say is not read.
+            Method::GET | Method::HEAD | Method::POST => page(parts.uri.path(), &parts.headers, site).await,
             _ => {
                 let mut refused =
-                    text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD and OPTIONS are answered here");
-                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, OPTIONS"));
+                    text(StatusCode::METHOD_NOT_ALLOWED, "GET, HEAD, POST and OPTIONS are answered here");
+                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
                 refused
             }
         },
@@ -244,7 +245,8 @@ async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {
         "/hubs" => site.edge.ask(Command::Hubs).await,
         _ => {
             let version = env!("CARGO_PKG_VERSION");
-            let name = format!("PigeonHub WebSocket signaling server (pigeonhubd {version})\n");
+            // Some health checks look for the JavaScript hub's words.
+            let name = format!("PeerPigeon WebSocket Signaling Server (pigeonhubd {version})\n");
             return text(StatusCode::OK, &name);
         }
     };

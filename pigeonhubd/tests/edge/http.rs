@@ -57,7 +57,7 @@ async fn any_other_path_names_the_server() {
     for path in ["/", "/favicon.ico", "/health/", "/%2e%2e/%00?x=%ff"] {
         let (head, body) = ground.http(&format!("GET {path}"), "").await;
         assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/plain"), "{head}");
-        assert!(body.starts_with("PigeonHub WebSocket signaling server (pigeonhubd "), "{body}");
+        assert!(body.starts_with("PeerPigeon WebSocket Signaling Server (pigeonhubd "), "{body}");
     }
 }
 
@@ -106,7 +106,7 @@ async fn the_port_for_monitoring_takes_no_websocket() {
     let ground = Ground::with(|site| site.pages = Pages::Monitoring, 10);
     let answer =
         ground.raw(HANDSHAKE.replace("Connection: Upgrade", "Connection: Upgrade, close").as_bytes()).await;
-    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("PigeonHub"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("pigeonhubd"), "{answer}");
 }
 
 #[tokio::test]
@@ -123,7 +123,13 @@ async fn other_methods_get_their_answer() {
     assert!(head.starts_with("http/1.1 200") && head.contains(origin), "{head}");
     assert!(!head.contains("content-length: 0") && body.is_empty(), "{head}");
 
-    for method in ["POST", "PUT", "DELETE", "BREW"] {
+    let (head, body) = ground.http("POST /health", "Content-Length: 0\r\n").await;
+    assert!(head.starts_with("http/1.1 200") && body.contains("healthy"), "{head}");
+    // What is sent with it may be anything, and even unfinished.
+    let (head, body) = ground.http("POST /health", "Content-Length: 5000000\r\n").await;
+    assert!(head.starts_with("http/1.1 200") && body.contains("healthy"), "{head}");
+
+    for method in ["PUT", "DELETE", "BREW"] {
         let (head, _) = ground.http(&format!("{method} /health"), "Content-Length: 0\r\n").await;
         assert!(head.starts_with("http/1.1 405") && head.contains("allow: get"), "{head}");
         assert!(head.contains(origin), "{head}");
