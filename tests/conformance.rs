@@ -7,11 +7,10 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
-use hyper::header::HeaderValue;
 use pigeonhub_proto::io::ConnId;
 use pigeonhubd::admission::Admission;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
-use pigeonhubd::http::{Pages, Site};
+use pigeonhubd::http::{Cors, Pages, Site};
 use pigeonhubd::listener::{self, Live};
 use pigeonhubd::outbox::{Item, Outbox};
 use serde_json::Value;
@@ -62,7 +61,7 @@ async fn echo(mut events: mpsc::Receiver<EdgeEvent>) {
 fn site(edge: Edge) -> Site {
     Site {
         edge,
-        cors_origin: HeaderValue::from_static("*"),
+        cors: Cors::new("*"),
         hub_enabled: true,
         namespace: String::from("conformance"),
         max_message_size: MAX_MESSAGE,

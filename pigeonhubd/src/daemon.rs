@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
 use pigeonhub_proto::config::{Config, WhenAlone};
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::id::Id;
@@ -26,7 +25,7 @@ use crate::driver::{Clock, Driver, Inlets};
 use crate::edge::Edge;
 use crate::event_log::EventLog;
 use crate::events::Events;
-use crate::http::{Pages, Site};
+use crate::http::{Cors, Pages, Site};
 use crate::inherit::Inherited;
 use crate::journal;
 use crate::keys::{self, KeyError};
@@ -300,10 +299,9 @@ pub(crate) fn start_rule(config: &Config) -> StartRule {
 }
 
 pub(crate) fn site(config: &Config, credentials: &Credentials, edge: Edge) -> Site {
-    let cors_origin = HeaderValue::from_str(&config.listen.cors_origin);
     Site {
         edge,
-        cors_origin: cors_origin.unwrap_or(HeaderValue::from_static("*")),
+        cors: Cors::new(&config.listen.cors_origin),
         hub_enabled: config.hub.enabled,
         namespace: config.mesh.namespace.clone(),
         max_message_size: config.listen.max_message_size,

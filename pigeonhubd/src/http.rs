@@ -1,5 +1,6 @@
 //! The HTTP side of the port: a few pages, and the door to the WebSockets.
 
+mod cors;
 mod door;
 
 use std::convert::Infallible;
@@ -13,10 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-    CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
-};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode, http};
@@ -31,6 +29,7 @@ use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
+pub use self::cors::Cors;
 use crate::admission::Admission;
 use crate::edge::{Edge, EdgeEvent};
 use crate::handshake;
@@ -55,8 +54,8 @@ pub const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Site {
     /// The way to the driver.
     pub edge: Edge,
-    /// The value of `Access-Control-Allow-Origin`.
-    pub cors_origin: HeaderValue,
+    /// Which web pages may read the answers.
+    pub cors: Cors,
     /// Whether this hub takes part in a mesh.
     pub hub_enabled: bool,
     /// The mesh's name.
@@ -229,10 +228,7 @@ async fn answer(
             }
         },
     };
-    let headers = response.headers_mut();
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, site.cors_origin.clone());
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, OPTIONS"));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type, Authorization"));
+    site.cors.tell(&parts.headers, response.headers_mut());
     response
 }
 

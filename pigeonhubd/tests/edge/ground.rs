@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::{SinkExt, StreamExt};
-use hyper::header::HeaderValue;
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{Answer, Command, HubInfo, MeshState, PeerInfo, Status};
 use pigeonhub_proto::id::Id;
@@ -18,7 +17,7 @@ use pigeonhubd::admission::Admission;
 use pigeonhubd::control::Desk;
 use pigeonhubd::credentials::Credentials;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
-use pigeonhubd::http::{Pages, Site};
+use pigeonhubd::http::{Cors, Pages, Site};
 use pigeonhubd::listener::{self, Live};
 use pigeonhubd::logging::LogControl;
 use pigeonhubd::outbox::Outbox;
@@ -160,7 +159,7 @@ impl Drop for Ground {
 fn site(edge: Edge) -> Site {
     Site {
         edge,
-        cors_origin: HeaderValue::from_static("*"),
+        cors: Cors::new("*"),
         hub_enabled: true,
         namespace: String::from("test-mesh"),
         max_message_size: LIMIT,

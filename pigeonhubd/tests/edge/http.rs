@@ -1,7 +1,6 @@
 //! Pages, headers, and handshakes that are refused.
 
-use hyper::header::HeaderValue;
-use pigeonhubd::http::Pages;
+use pigeonhubd::http::{Cors, Pages};
 use serde_json::Value;
 
 use crate::ground::{Ground, HANDSHAKE};
@@ -111,11 +110,11 @@ async fn the_port_for_monitoring_takes_no_websocket() {
 
 #[tokio::test]
 async fn other_methods_get_their_answer() {
-    let ground = Ground::with(|site| site.cors_origin = HeaderValue::from_static("https://app.example"), 10);
+    let ground = Ground::with(|site| site.cors = Cors::new("https://app.example"), 10);
     let origin = "access-control-allow-origin: https://app.example";
     let (head, body) = ground.http("OPTIONS /anything", "").await;
     assert!(head.starts_with("http/1.1 200") && head.contains(origin), "{head}");
-    assert!(head.contains("access-control-allow-methods: get, head, options"), "{head}");
+    assert!(head.contains("access-control-allow-methods: get, head, post, options"), "{head}");
     assert!(head.contains("access-control-allow-headers: content-type"), "{head}");
     assert_eq!(body, "");
 
@@ -134,6 +133,29 @@ async fn other_methods_get_their_answer() {
         assert!(head.starts_with("http/1.1 405") && head.contains("allow: get"), "{head}");
         assert!(head.contains(origin), "{head}");
     }
+}
+
+#[tokio::test]
+async fn each_listed_page_is_told_its_own_origin() {
+    let ground =
+        Ground::with(|site| site.cors = Cors::new("https://a.example, HTTPS://B.example:443,null"), 10);
+    for (origin, told) in [
+        ("https://a.example", true),
+        ("https://b.example", true),
+        ("null", true),
+        ("https://a.example.evil", false),
+        ("https://a.example, https://b.example", false),
+    ] {
+        for request in ["GET /health", "OPTIONS /health", "PUT /"] {
+            let (head, _) = ground.http(request, &format!("Origin: {origin}\r\n")).await;
+            let header = format!("access-control-allow-origin: {origin}\r\n");
+            assert_eq!(head.contains(&header), told, "{origin}: {head}");
+            assert_eq!(head.contains("access-control-allow-origin"), told, "{origin}: {head}");
+            assert!(head.contains("vary: origin"), "{head}");
+        }
+    }
+    let (head, _) = ground.http("GET /health", "").await;
+    assert!(!head.contains("access-control-allow-origin"), "no page: {head}");
 }
 
 #[tokio::test]

@@ -71,6 +71,11 @@ impl WebOrigin {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether a request's `Origin` is this one.
+    pub fn is(&self, origin: &[u8]) -> bool {
+        self.0.as_bytes().eq_ignore_ascii_case(origin)
+    }
 }
 
 impl FromStr for WebOrigin {
@@ -132,8 +137,22 @@ impl fmt::Display for ForwardedHeader {
     }
 }
 
-/// The value of `Access-Control-Allow-Origin` (WHATWG Fetch, 3.2.3).
-pub(super) fn cors_origin(text: &str) -> Result<(), String> {
+/// The entries of `listen.cors_origin`. Empty ones are left out, so that a trailing comma does no harm.
+pub fn cors_list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+/// `"*"`, or the origins that may be answers of `Access-Control-Allow-Origin` (WHATWG Fetch, 3.2.3).
+pub(super) fn cors_origins(text: &str) -> Result<(), String> {
+    let mut entries = cors_list(text).peekable();
+    entries.peek().ok_or("not an origin")?;
+    entries.try_for_each(|entry| match entry {
+        "*" if entry.len() < text.trim().len() => Err(String::from("\"*\" beside others")),
+        _ => cors_origin(entry),
+    })
+}
+
+fn cors_origin(text: &str) -> Result<(), String> {
     let (scheme, authority) = match text {
         "*" | "null" => return Ok(()),
         _ => text.split_once("://").ok_or("not an origin")?,

@@ -218,10 +218,10 @@ pub static KEYS: [Key; 41] = [
     ),
     key!(
         listen.cors_origin,
-        Kind::Text { what: "\"*\" or an origin such as https://example.org", check: addresses::cors_origin },
+        Kind::Text { what: "\"*\", or origins such as https://example.org", check: addresses::cors_origins },
         None,
         Some("CORS_ORIGIN"),
-        "The web pages that may read the HTTP answers: \"*\" for all, or one origin."
+        "The web pages that may read the HTTP answers: \"*\" for all, or their origins, separated by commas."
     ),
     key!(
         listen.allowed_origins,

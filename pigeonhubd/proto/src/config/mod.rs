@@ -43,7 +43,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use addresses::{ForwardedHeader, WebOrigin};
+pub use addresses::{ForwardedHeader, WebOrigin, cors_list};
 pub use error::{ConfigError, Origin, Place, Problem};
 pub use example::example;
 pub use ice::IceServer;

@@ -211,7 +211,7 @@ fn of_several_faults_the_topmost_is_told() {
 fn columns_are_counted_in_characters_and_tabs_are_kept() {
     assert_eq!(
         message("listen = { cors_origin = 'é', port = 0 }\n"),
-        "x.toml:1:26: listen.cors_origin = 'é': not an origin; should be \"*\" or an origin such as \
+        "x.toml:1:26: listen.cors_origin = 'é': not an origin; should be \"*\", or origins such as \
          https://example.org\n    listen = { cors_origin = 'é', port = 0 }\n                             ^^^"
     );
     assert_eq!(
