@@ -243,17 +243,17 @@ impl Connections {
 
     fn start_channel(&mut self, conn: ConnId, offer: Option<String>) {
         // Anew for each channel: a machine's addresses come and go.
-        self.channels.addresses = addresses(self.host);
+        self.channels.addresses = addresses(&self.host);
         let handle = channel::start(conn, offer, &self.channels, self.channel_events.clone());
         self.open.insert(conn, Connection::Channel(Box::new(handle)));
     }
 }
 
 /// The addresses of this machine that `host` stands for.
-fn addresses(host: Host) -> Vec<IpAddr> {
+fn addresses(host: &Host) -> Vec<IpAddr> {
     let found = match host {
-        Host::Address(address) => channel::local_addresses(Some(address)),
-        Host::Any => channel::local_addresses(None),
+        Host::Address(address) | Host::Name(_, Some(address)) => channel::local_addresses(Some(*address)),
+        Host::Any | Host::Name(_, None) => channel::local_addresses(None),
         Host::Localhost => channel::local_addresses(None).map(|mut all| {
             all.retain(IpAddr::is_loopback);
             all

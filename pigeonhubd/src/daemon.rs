@@ -121,6 +121,9 @@ impl Daemon {
     /// As [`Self::start`], with what it was handed over.
     pub fn start_from(config: &Config, around: &Surroundings, origin: Origin) -> Result<Self, DaemonError> {
         let Origin { inherited, service, log, load } = origin;
+        let mut config = config.clone();
+        config.listen.host = config.listen.host.resolved(listener::look_up)?;
+        let config = &config;
         let credentials = Credentials::load(config)?;
         // First of all that may be taken: that the port is taken says more than that its state folder is.
         let addresses = config.listen.host.addresses();
@@ -166,7 +169,8 @@ impl Daemon {
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
         let mut dialler = Dialler::new(edge, config.listen.max_message_size);
         dialler.set_roots(credentials.client.clone());
-        let connections = Connections::new(dialler, config.listen.host, channels(&config), channel_events);
+        let connections =
+            Connections::new(dialler, config.listen.host.clone(), channels(&config), channel_events);
         let inlets =
             Inlets { intake, channel_events: channel_intake, changes: change_intake, stop: stopping.clone() };
         let supervisor = Supervisor::new(Arc::clone(&service), start_rule(&config));

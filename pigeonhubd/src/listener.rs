@@ -5,8 +5,8 @@ mod handshakes;
 mod holder;
 mod places;
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,6 +36,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const BACKLOG: u32 = 1024;
 
+/// The address that a name stands for: the first that the system tells.
+///
+/// # Errors
+/// If it tells none.
+pub fn look_up(name: &str) -> Result<IpAddr, ListenError> {
+    let found = (name, 0).to_socket_addrs().and_then(|mut all| all.next().ok_or(ErrorKind::NotFound.into()));
+    found.map(|socket| socket.ip()).map_err(|error| ListenError::Unknown { name: name.to_owned(), error })
+}
+
 /// Why this hub cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -62,6 +71,14 @@ pub enum ListenError {
     NotAllowed {
         /// The port.
         port: u16,
+    },
+    /// The name to listen on means nothing here.
+    #[error("cannot listen on {name}, which listen.host names: {error}; name an address of this machine")]
+    Unknown {
+        /// The name.
+        name: String,
+        /// What the system says of it.
+        error: io::Error,
     },
     /// Anything else.
     #[error("cannot listen on {address}: {error}")]

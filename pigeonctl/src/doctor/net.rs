@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -22,10 +22,27 @@ const SKEW: u64 = 30;
 const UDP_CURE: &str = "allow UDP between the hubs in their firewalls; where that cannot be, configure TURN servers \
                         as [[mesh.ice_servers]]";
 
+const NO_ADDRESS_CURE: &str = "set listen.host to an address of this machine: ip -brief address lists them";
+
+/// Where the hub listens, as it looks a name up.
+fn host(ground: &Ground) -> io::Result<Host> {
+    ground.config.listen.host.clone().resolved(|name| {
+        let first = (name, 0).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+        Ok(first.ip())
+    })
+}
+
 /// Whether the hub is reached on its port, or could listen on it.
 pub(super) fn port(ground: &Ground) -> Vec<Finding> {
     const WHAT: &str = "port";
-    let (port, host) = (ground.config.listen.port, ground.config.listen.host);
+    let port = ground.config.listen.port;
+    let host = match host(ground) {
+        Ok(host) => host,
+        Err(error) => {
+            let found = format!("listen.host = \"{}\": {error}", ground.config.listen.host);
+            return vec![Finding::failed(WHAT, found, NO_ADDRESS_CURE)];
+        }
+    };
     if let Some(running) = &ground.running {
         let ip = host.addresses().into_iter().next().map_or(IpAddr::from([127, 0, 0, 1]), reachable);
         let request = format!("GET /health HTTP/1.1\r\nHost: {ip}:{port}\r\nConnection: close\r\n\r\n");
@@ -119,7 +136,7 @@ fn bind_cure(error: &io::Error, port: u16) -> String {
         io::ErrorKind::PermissionDenied => {
             String::from("a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit")
         }
-        _ => String::from("set listen.host to an address of this machine: ip -brief address lists them"),
+        _ => String::from(NO_ADDRESS_CURE),
     }
 }
 
@@ -135,9 +152,11 @@ fn reachable(ip: IpAddr) -> IpAddr {
 /// Whether UDP goes from each address of this machine to itself.
 pub(super) fn udp(ground: &Ground) -> Vec<Finding> {
     const WHAT: &str = "UDP";
-    let addresses = match ground.config.listen.host {
-        Host::Any => own_addresses(),
-        host => host.addresses(),
+    let addresses = match host(ground) {
+        Ok(Host::Any) => own_addresses(),
+        Ok(host) => host.addresses(),
+        // The port's finding says so.
+        Err(_) => Vec::new(),
     };
     let mut through = Vec::new();
     for ip in addresses.into_iter().take(MOST_ADDRESSES) {

@@ -195,7 +195,7 @@ fn a_variable_that_is_no_text_is_refused() {
     let error = load(["pigeonhubd"], env).expect_err("not UTF-8");
     assert_eq!(
         error.to_string(),
-        "HOST: listen.host: not UTF-8; should be an IP address, \"localhost\", or \"*\" for all addresses"
+        "HOST: listen.host: not UTF-8; should be an IP address, a name of this machine, \"localhost\", or \"*\" for all addresses"
     );
 }
 

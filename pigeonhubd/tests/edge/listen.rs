@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use pigeonhubd::listener::{ListenError, bind};
+use pigeonhubd::listener::{ListenError, bind, look_up};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -54,6 +54,13 @@ async fn an_address_of_another_machine_is_an_error() {
     let error = bind(&[elsewhere], 0).unwrap_err().to_string();
     assert!(error.starts_with("cannot listen on 192.0.2.1"), "{error}");
     assert_eq!(bind(&[elsewhere, V4], 0).unwrap().len(), 1, "those that there are do");
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up() {
+    assert!(look_up("localhost").unwrap().is_loopback());
+    let error = look_up("no-such-name.invalid").unwrap_err().to_string();
+    assert!(error.starts_with("cannot listen on no-such-name.invalid, which listen.host names"), "{error}");
 }
 
 #[tokio::test]

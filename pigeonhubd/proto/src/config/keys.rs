@@ -157,8 +157,9 @@ pub static KEYS: [Key; 41] = [
         Kind::Text { what: Host::WHAT, check: text::parses::<Host> },
         value("--host", "ADDRESS"),
         Some("HOST"),
-        "The address to listen on: an IP address, \"localhost\" for both loopback addresses, or \"*\" for all \
-         addresses, IPv4 and IPv6."
+        "The address to listen on: an IP address, a name that stands for one, \"localhost\" for both loopback \
+         addresses, or \"*\" for all addresses, IPv4 and IPv6. A name is looked up at the start, and the first \
+         address counts."
     ),
     key!(
         listen.max_connections,

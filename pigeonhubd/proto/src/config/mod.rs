@@ -340,7 +340,7 @@ impl Config {
         let Self { listen, hub, mesh, bootstrap, tls, .. } = self;
         Settings {
             port: listen.port,
-            host: match listen.host {
+            host: match &listen.host {
                 Host::Any => Settings::default().host,
                 host => host.to_string(),
             },

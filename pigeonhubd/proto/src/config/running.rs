@@ -35,7 +35,7 @@ impl Config {
     /// all but what needs a restart.
     pub fn applied_to(mut self, running: &Self) -> Self {
         self.listen.port = running.listen.port;
-        self.listen.host = running.listen.host;
+        self.listen.host = running.listen.host.clone();
         self.hub.enabled = running.hub.enabled;
         self.mesh.namespace = running.mesh.namespace.clone();
         self.metrics.listen = running.metrics.listen;

@@ -12,11 +12,14 @@ pub(super) const LONGEST_NAME: usize = 128;
 /// The longest URL, in bytes.
 const LONGEST_URL: usize = 1024;
 
+/// The longest name of a machine, in bytes (RFC 1035, section 2.3.4).
+const LONGEST_HOST: usize = 253;
+
 /// The longest path, in bytes: Linux' own limit.
 const LONGEST_PATH: usize = 4095;
 
 /// Where to listen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Host {
     /// All addresses, IPv4 and IPv6: `*`.
     #[default]
@@ -25,17 +28,33 @@ pub enum Host {
     Localhost,
     /// One address.
     Address(IpAddr),
+    /// The address that a name stands for, once it was looked up.
+    Name(String, Option<IpAddr>),
 }
 
 impl Host {
-    pub(super) const WHAT: &'static str = "an IP address, \"localhost\", or \"*\" for all addresses";
+    pub(super) const WHAT: &'static str =
+        "an IP address, a name of this machine, \"localhost\", or \"*\" for all addresses";
 
-    /// The addresses to listen on, a socket each; those of IPv6 for IPv6 alone.
+    /// The addresses to listen on, a socket each; those of IPv6 for IPv6 alone. A name that was not
+    /// looked up has none.
     pub fn addresses(&self) -> Vec<IpAddr> {
         match self {
             Self::Any => vec![Ipv6Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into()],
             Self::Localhost => vec![Ipv6Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()],
             Self::Address(address) => vec![*address],
+            Self::Name(_, address) => address.iter().copied().collect(),
+        }
+    }
+
+    /// With the address of a name, which `look_up` finds.
+    ///
+    /// # Errors
+    /// Those of `look_up`.
+    pub fn resolved<E>(self, look_up: impl FnOnce(&str) -> Result<IpAddr, E>) -> Result<Self, E> {
+        match self {
+            Self::Name(name, None) => look_up(&name).map(|address| Self::Name(name, Some(address))),
+            other => Ok(other),
         }
     }
 
@@ -54,9 +73,24 @@ impl FromStr for Host {
         match text {
             "*" => Ok(Self::Any),
             _ if text.eq_ignore_ascii_case("localhost") => Ok(Self::Localhost),
-            _ => address(text).map(Self::Address).ok_or_else(|| String::from("not an address")),
+            _ => match address(text) {
+                Some(address) => Ok(Self::Address(address)),
+                None if is_host_name(text) => Ok(Self::Name(text.to_owned(), None)),
+                None => Err(String::from("neither an address nor a name")),
+            },
         }
     }
+}
+
+/// Underscores are no part of a host's name, but some have them. Digits and dots alone are a mistyped address.
+fn is_host_name(text: &str) -> bool {
+    let part = |part: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        !part.is_empty() && !part.starts_with('-') && part.bytes().all(inner)
+    };
+    text.len() <= LONGEST_HOST
+        && text.strip_suffix('.').unwrap_or(text).split('.').all(part)
+        && text.bytes().any(|byte| byte.is_ascii_alphabetic())
 }
 
 impl fmt::Display for Host {
@@ -65,6 +99,7 @@ impl fmt::Display for Host {
             Self::Any => f.write_str("*"),
             Self::Localhost => f.write_str("localhost"),
             Self::Address(address) => address.fmt(f),
+            Self::Name(name, _) => f.write_str(name),
         }
     }
 }

@@ -96,9 +96,9 @@ fn messages_name_the_flag_or_variable() {
         ),
         (error(|c| env(c, "PORT", "-1")), "PORT: listen.port = -1: out of range: 1 to 65535"),
         (
-            error(|c| env(c, "HOST", "x86_64-linux")),
-            "HOST: listen.host = \"x86_64-linux\": not an address; should be an IP address, \"localhost\", or \"*\" \
-             for all addresses",
+            error(|c| env(c, "HOST", "192.0.2")),
+            "HOST: listen.host = \"192.0.2\": neither an address nor a name; should be an IP address, a name of this \
+             machine, \"localhost\", or \"*\" for all addresses",
         ),
         (
             error(|c| env(c, "AUTO_CONNECT", "maybe")),

@@ -61,11 +61,15 @@ fn hosts() {
         ("::", v6("::")),
         ("[::1]", v6("::1")),
         ("192.0.2.7", v6("192.0.2.7")),
+        ("hub.example.org", Host::Name(String::from("hub.example.org"), None)),
+        ("my_Hub-1.", Host::Name(String::from("my_Hub-1."), None)),
     ] {
         let config = file(&format!("listen.host = \"{value}\"\n")).expect(value);
         assert_eq!(config.listen.host, host, "{value}");
     }
-    for value in ["", "hub.example.org", "192.0.2", "192.0.2.7:3000", "[192.0.2.7]", "[::1", "::1%lo"] {
+    for value in
+        ["", "hub example", "a..b", "-a", "192.0.2", "192.0.2.7:3000", "[192.0.2.7]", "[::1", "::1%lo", "a:1"]
+    {
         assert!(file(&format!("listen.host = \"{value}\"\n")).is_err(), "{value}");
     }
 }
