@@ -107,7 +107,11 @@ pub fn command() -> Command {
 
 fn arg(key: &'static Key) -> Option<Arg> {
     let flag = key.flag?;
-    let arg = Arg::new(key.name).long(flag.name().trim_start_matches('-')).help(help(key));
+    let mut arg = Arg::new(key.name).long(flag.name().trim_start_matches('-')).help(help(key));
+    if key.name == "bootstrap.hubs" {
+        // For a list of them, or an empty one.
+        arg = arg.alias("bootstraps");
+    }
     Some(match flag {
         Flag::Value(_, what) => arg.value_name(what).allow_negative_numbers(true),
         Flag::Repeat(_, what) => arg.value_name(what).action(ArgAction::Append),

@@ -44,12 +44,18 @@ fn the_command_line_is_sound() {
 #[test]
 fn every_flag_and_variable_arrives() {
     type Row<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let rows: [Row<'_>; 22] = [
+    let rows: [Row<'_>; 28] = [
         ("listen.port", &["--port", "3001"], &[], "3001"),
         ("listen.port", &[], &[("PORT", "3002")], "3002"),
         ("listen.host", &["--host", "::1"], &[], "\"::1\""),
         ("listen.host", &[], &[("HOST", "localhost")], "\"localhost\""),
+        ("listen.host", &[], &[("HOST", "hub.example.org")], "\"hub.example.org\""),
+        ("listen.port", &[], &[("PORT", "0")], "3000"),
         ("listen.max_connections", &[], &[("MAX_CONNECTIONS", "7")], "7"),
+        ("listen.max_connections", &[], &[("MAX_CONNECTIONS", "0")], "10000"),
+        ("listen.cors_origin", &[], &[("CORS_ORIGIN", "https://a,https://b")], "\"https://a,https://b\""),
+        ("bootstrap.hubs", &["--bootstraps="], &[], "[]"),
+        ("bootstrap.hubs", &["--bootstraps=ws://a,ws://b"], &[], "[\"ws://a\", \"ws://b\"]"),
         ("listen.cors_origin", &[], &[("CORS_ORIGIN", "https://a")], "\"https://a\""),
         ("hub.enabled", &["--no-hub"], &[], "false"),
         ("mesh.namespace", &["--namespace", "other"], &[], "\"other\""),

@@ -150,7 +150,8 @@ pub static KEYS: [Key; 41] = [
         count(1, 65535),
         value("--port", "PORT"),
         Some("PORT"),
-        "The TCP port for WebSocket and HTTP. It is also this hub's name on its machine."
+        "The TCP port for WebSocket and HTTP. It is also this hub's name on its machine. 0 in the variable counts as \
+         not set."
     ),
     key!(
         listen.host,
@@ -166,7 +167,7 @@ pub static KEYS: [Key; 41] = [
         count(1, 1_000_000),
         None,
         Some("MAX_CONNECTIONS"),
-        "Connections at once, of clients and hubs. Further ones are turned away."
+        "Connections at once, of clients and hubs. Further ones are turned away. 0 in the variable counts as not set."
     ),
     key!(
         listen.max_connections_per_address,

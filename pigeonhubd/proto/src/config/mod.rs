@@ -231,14 +231,17 @@ impl Default for Config {
 
 impl Config {
     /// Lays the value of environment variable `name` over what is set so far.
-    /// An empty one counts as not set.
+    /// An empty one counts as not set, and so does 0 where it is no value: that
+    /// is how the JavaScript hub reads them.
     pub fn apply_env(
         &mut self,
         key: &'static Key,
         name: &'static str,
         value: &str,
     ) -> Result<(), ConfigError> {
-        if value.is_empty() { Ok(()) } else { self.apply(key, Raw::Text(value), Origin::Env(name)) }
+        let unset = value.is_empty()
+            || matches!(key.kind, Kind::Count { min: 1.., .. }) && value.trim().parse() == Ok(0u64);
+        if unset { Ok(()) } else { self.apply(key, Raw::Text(value), Origin::Env(name)) }
     }
 
     /// Lays the values of a flag over what is set so far: one for a plain

@@ -195,7 +195,7 @@ fn words<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<Vec<T>, 
             array.iter().map(entry).collect::<Result<_, Fault>>()?
         }
         Raw::Text(text) => entries(text.split(','), parse)?,
-        Raw::Texts(texts) => entries(texts.iter().map(String::as_str), parse)?,
+        Raw::Texts(texts) => entries(texts.iter().flat_map(|text| text.split(',')), parse)?,
     };
     if list.len() > most { Err(kind.unfit(format!("{} entries", list.len())).into()) } else { Ok(list) }
 }

@@ -91,8 +91,8 @@ fn messages_name_the_flag_or_variable() {
             "--max-peers: mesh.max_peers = \"many\": not a whole number; should be a whole number, 2 to 32",
         ),
         (
-            error(|c| env(c, "MAX_CONNECTIONS", "0")),
-            "MAX_CONNECTIONS: listen.max_connections = 0: out of range: 1 to 1000000",
+            error(|c| env(c, "MAX_CONNECTIONS", "1000001")),
+            "MAX_CONNECTIONS: listen.max_connections = 1000001: out of range: 1 to 1000000",
         ),
         (error(|c| env(c, "PORT", "-1")), "PORT: listen.port = -1: out of range: 1 to 65535"),
         (
