@@ -9,6 +9,7 @@ mod conformance;
 mod control;
 mod dependencies;
 mod differences;
+mod drop_in;
 mod failures;
 mod fuzzing;
 mod harness;

@@ -25,7 +25,7 @@ pub(crate) use net::Net;
 pub(crate) use process::{Process, tied};
 pub(crate) use raw::{Closed, Raw};
 pub(crate) use rogue::{Lair, Link, Rogue, greeted, say_hello};
-pub(crate) use script::JsHub;
+pub(crate) use script::{JsHub, scripts};
 pub(crate) use skip::{Need, skipped, tool};
 pub(crate) use sockets::tcp_between;
 pub(crate) use wait::{until, until_ok};
