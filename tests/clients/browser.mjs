@@ -1,5 +1,5 @@
-// Published PeerPigeon clients in Debian's Chromium, headless, one page each,
-// driven over stdin and stdout exactly like those in Node.
+// Published PeerPigeon clients in Debian's Chromium, headless, one page each in
+// a window of its own, driven over stdin and stdout exactly like those in Node.
 
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -24,11 +24,17 @@ const address = `http://127.0.0.1:${site.address().port}/`;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
+  // Playwright has pages in the background run on as if they were in front; for users they do not.
+  ignoreDefaultArgs: [
+    '--disable-background-timer-throttling', '--disable-backgrounding-occluded-windows', '--disable-renderer-backgrounding',
+  ],
   args: [
     '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
     '--disable-component-update', '--disable-sync',
     // Candidates with plain addresses, loopback among them: no multicast DNS is needed to resolve them.
     '--disable-features=WebRtcHideLocalIpsWithMdns', '--allow-loopback-in-peer-connection',
+    // A page of this machine is asked for the microphone by the client; there is one, and its user agrees.
+    '--use-fake-device-for-media-stream', '--use-fake-ui-for-media-stream',
     // Nothing leaves this machine.
     '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
   ],
@@ -37,25 +43,77 @@ browser.on('disconnected', () => process.exit(0));
 
 const pages = new Map();
 
-async function page(client) {
-  const fresh = await (await browser.newContext()).newPage();
-  fresh.on('console', (message) => console.error(`[${client}] ${message.text()}`));
-  fresh.on('pageerror', (error) => emit({ event: 'fault', client, text: String(error) }));
-  fresh.on('crash', () => emit({ event: 'fault', client, text: 'the page crashed' }));
-  await fresh.exposeFunction('tell', emit);
-  await fresh.goto(address);
-  await fresh.waitForFunction(() => window.run);
-  pages.set(client, fresh);
+/** For the same reason it pretends that each page has the focus, and has no public way not to. */
+async function unpretend(page) {
+  const { delegate, _delegate } = page._connection.toImpl(page);
+  await (delegate ?? _delegate)._mainFrameSession._client.send('Emulation.setFocusEmulationEnabled', { enabled: false });
 }
 
+async function open(client) {
+  const page = await (await browser.newContext()).newPage();
+  await unpretend(page);
+  page.on('console', (message) => console.error(`[${client}] ${message.text()}`));
+  page.on('pageerror', (error) => emit({ event: 'fault', client, text: String(error) }));
+  page.on('crash', () => emit({ event: 'fault', client, text: 'the page crashed' }));
+  await page.exposeFunction('tell', emit);
+  await page.goto(address);
+  await page.waitForFunction(() => window.run);
+  pages.set(client, page);
+}
+
+function of(client) {
+  const page = pages.get(client);
+  if (!page) throw new Error(`no client '${client}' here`);
+  return page;
+}
+
+async function lifecycle(page, state) {
+  const session = await page.context().newCDPSession(page);
+  await session.send('Page.setWebLifecycleState', { state });
+  await session.detach();
+}
+
+// What a user does with a tab, and its client cannot.
+const tabs = {
+  open: ({ client }) => open(client),
+  /** Its next client has another name here. */
+  async reload({ client, as }) {
+    const page = of(client);
+    pages.delete(client);
+    await page.reload();
+    await page.waitForFunction(() => window.run);
+    pages.set(as, page);
+  },
+  async shut({ client }) {
+    await of(client).close({ runBeforeUnload: true });
+    pages.delete(client);
+  },
+  /** Another tab of its window comes to the front. */
+  async hide({ client }) {
+    const other = await of(client).context().newPage();
+    await unpretend(other);
+    await other.bringToFront();
+    await of(client).waitForFunction(() => document.visibilityState === 'hidden');
+  },
+  async show({ client }) {
+    await of(client).bringToFront();
+    await of(client).waitForFunction(() => document.visibilityState === 'visible');
+  },
+  freeze: ({ client }) => lifecycle(of(client), 'frozen'),
+  thaw: ({ client }) => lifecycle(of(client), 'active'),
+};
+
 serve(async (command) => {
-  if (command.cmd === 'connect') await page(command.client);
-  const target = pages.get(command.client);
-  if (!target) throw new Error(`no client '${command.client}' here`);
-  await target.evaluate((it) => window.run(it), command);
-  if (command.cmd === 'close') {
-    await target.context().close();
-    pages.delete(command.client);
+  const { cmd, client } = command;
+  if (tabs[cmd]) {
+    await tabs[cmd](command);
+    return emit({ event: 'done', client, cmd });
+  }
+  if (cmd === 'connect' && !pages.has(client)) await open(client);
+  await of(client).evaluate((it) => window.run(it), command);
+  if (cmd === 'close') {
+    await of(client).context().close();
+    pages.delete(client);
   }
 }, () => browser.close());
 emit({ event: 'ready', runtime: `chromium ${browser.version()}` });

@@ -124,6 +124,8 @@ class Script(Child):
                 self.ready.set_result(event)
             elif kind in ("fault", "failed"):
                 self.complaints.append(f"{self.name}: {event.get('cmd') or kind}: {event['text'].splitlines()[0]}")
+                for key in [key for key in self.answers if kind == "failed" and key[1] == event.get("client")]:
+                    self.answers.pop(key).set_exception(Failed(self.complaints[-1]))
             for hear in self.hears:
                 hear(event)
             if waiting := self.answers.pop((kind, event.get("client")), None):

@@ -18,7 +18,7 @@ class Client:
         self.heard = {}  # the id of whom it heard -> when first
         self.links = []  # (when, the id of the other, whether it opened or closed, why)
         self.signaling = []  # (when, whether it has its hub)
-        self.discovered = set()  # the ids of whom it was told
+        self.discovered = {}  # the id of whom it was told -> when first
         self.complaints = []  # (when, what it warned of)
         script.hears.append(self.hear)
 
@@ -33,7 +33,7 @@ class Client:
         elif kind in ("peerConnected", "peerDisconnected"):
             self.links.append((at, event["peer"], kind == "peerConnected", event.get("reason")))
         elif kind == "discovered":
-            self.discovered.add(event["peer"])
+            self.discovered.setdefault(event["peer"], at)
         elif kind == "complaint":
             self.complaints.append((at, event["text"]))
         elif kind in ("connected", "disconnected"):
@@ -70,13 +70,15 @@ class Room:
         await asyncio.gather(*(script.open(self.env) for script in fresh))
         return fresh
 
+    def next_name(self, further=0):
+        return f"c{len(self.clients) + further}"
+
     def join(self, script, url, network=NETWORK, peer_id=None):
         """A new client, which goes its own way from here on."""
-        client = Client(script, f"c{len(self.clients)}", network, self.chat)
+        client = Client(script, self.next_name(), network, self.chat)
         self.clients.append(client)
         more = {"peerId": peer_id} if peer_id else {}
         script.tell("connect", client=client.name, url=url, network=network, chat=self.chat, **more)
-        self.joined_at = now()
         return client
 
     async def fill(self, count, apart=0.0, alone=(), urls=None, networks=(NETWORK,)):
@@ -90,6 +92,7 @@ class Room:
             if i and apart:
                 await asyncio.sleep(apart)
             self.join(script, urls[i % len(urls)], networks[i % len(networks)])
+        self.joined_at = now()
         return self.clients[-count:]
 
     @staticmethod
@@ -129,12 +132,12 @@ class Room:
         return died + self.hubs.faults() + [text for script in self.scripts for text in script.complaints]
 
     def record(self):
-        """What each client told, at seconds since the last one joined."""
-        since = self.joined_at or 0
-        when = lambda told: [(round(at - since, 3), *more) for at, *more in told]
+        """What each client told, at seconds since the last of the first ones was told to join."""
+        when = lambda told: [(round(at - (self.joined_at or 0), 3), *more) for at, *more in told]
+        by_time = lambda times: when((at, peer) for peer, at in times.items())
         return [{"name": it.name, "id": it.id, "network": it.network, "links": when(it.links),
                  "signaling": when(it.signaling), "complaints": when(it.complaints),
-                 "heard": when((at, peer) for peer, at in it.heard.items())} for it in self.clients]
+                 "discovered": by_time(it.discovered), "heard": by_time(it.heard)} for it in self.clients]
 
     async def end(self):
         for proxy in self.proxies:

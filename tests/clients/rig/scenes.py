@@ -5,6 +5,7 @@ import asyncio
 from .children import now
 from .events import EVENTS
 from .room import met
+from .tabs import TABS
 
 LARGE = 8  # clients from which on it matters whether the room is one piece
 LOOKS = (10, 60)  # seconds after the last one joined, at which that is looked at
@@ -56,4 +57,5 @@ async def delivered(room, clients, last=20.0):
 SCENES = {scene.name: scene for scene in [
     *(Meeting(count, apart) for count in SIZES for apart in (False, True)),
     *EVENTS,
+    *TABS,
 ]}
