@@ -11,6 +11,7 @@ const file = (name) => new URL(name, import.meta.url);
 const served = {
   '/': ['text/html', file('page.html')],
   '/peers.mjs': ['text/javascript', file('peers.mjs')],
+  '/film.mjs': ['text/javascript', file('film.mjs')],
   '/peerpigeon-browser.js': ['text/javascript', file('node_modules/peerpigeon/dist/peerpigeon-browser.js')],
 };
 const site = createServer(async (request, response) => {
@@ -54,7 +55,7 @@ async function open(client) {
   await unpretend(page);
   page.on('console', (message) => console.error(`[${client}] ${message.text()}`));
   page.on('pageerror', (error) => emit({ event: 'fault', client, text: String(error) }));
-  page.on('crash', () => emit({ event: 'fault', client, text: 'the page crashed' }));
+  page.on('crash', () => pages.has(client) && emit({ event: 'fault', client, text: 'the page crashed' }));
   await page.exposeFunction('tell', emit);
   await page.goto(address);
   await page.waitForFunction(() => window.run);
@@ -98,6 +99,15 @@ const tabs = {
   async show({ client }) {
     await of(client).bringToFront();
     await of(client).waitForFunction(() => document.visibilityState === 'visible');
+  },
+  /** Its process dies. */
+  async crash({ client }) {
+    const page = of(client);
+    pages.delete(client);
+    const session = await page.context().newCDPSession(page);
+    const crashed = page.waitForEvent('crash');
+    session.send('Page.crash').catch(() => {});
+    await crashed;
   },
   freeze: ({ client }) => lifecycle(of(client), 'frozen'),
   thaw: ({ client }) => lifecycle(of(client), 'active'),

@@ -1,5 +1,7 @@
 // Drives published PeerPigeon clients by command. Runs in Node and in a page alike.
 
+import { film, watch } from './film.mjs';
+
 /** What a client says again and again, with a number behind it: it is only counted by those who hear it. */
 const CHAT = 'chat ';
 
@@ -41,7 +43,7 @@ export function peers(PeerPigeonMesh, emit) {
       if (type === 'connected' || type === 'disconnected') tell(type);
       if (type === 'error' || type === 'warning') tell('complaint', { text: message });
     });
-    const state = { mesh, heard, said: [] };
+    const state = { mesh, heard, said: [], frames: watch(mesh) };
     clients.set(client, state);
     await mesh.init();
     tell('named', { peer: mesh.peerId });
@@ -77,10 +79,14 @@ export function peers(PeerPigeonMesh, emit) {
         peers: mesh.getConnectedPeerIds(),
       });
     },
-    /** When it heard the others' chat, and when it said its own. */
+    async film({ client }) {
+      await film(of(client).mesh);
+      emit({ event: 'films', client });
+    },
+    /** When it heard the others' chat and saw their video, and when it said its own. */
     hearing({ client }) {
-      const { heard, said } = of(client);
-      emit({ event: 'hearing', client, heard: Object.fromEntries(heard), said });
+      const { heard, said, frames } = of(client);
+      emit({ event: 'hearing', client, heard: Object.fromEntries(heard), said, frames: Object.fromEntries(frames) });
     },
     /** Blocks its thread, as an application that calculates does. */
     block({ client, ms }) {

@@ -1,6 +1,7 @@
 """Scenes in which something happens to clients that hear each other."""
 
 import asyncio
+import copy
 import os
 import signal
 
@@ -12,6 +13,8 @@ from .silences import again, lost_links, open_links, silences
 
 SETTLE = 3.0  # seconds from when all heard all, until anything happens
 
+CALM = 12.0  # seconds from then until a call begins
+
 
 class Event:
     """Four clients hear each other; then something happens, and they are watched.
@@ -22,7 +25,7 @@ class Event:
     """
 
     hubs = ("js", "one", "three")
-    count, chat, alone, kind = 4, 250, (), "client.mjs"
+    count, chat, alone, tabs, video = 4, 250, (), False, False
 
     def __init__(self, name, what):
         self.name, self.what = name, what
@@ -31,6 +34,8 @@ class Event:
         clients = await self.gather(room)
         seen = await met(room, clients)
         await asyncio.sleep(SETTLE)
+        if self.video:
+            await call(clients)
         play = Play(room, clients)
         await self.prepare(play)
         play.began = now()
@@ -39,8 +44,15 @@ class Event:
         self.look_back(play)
         return seen | await play.result()
 
+    def in_a_call(self):
+        """The same with a video call of three tabs, which is as much as two cores bear."""
+        scene = copy.copy(self)
+        scene.count, scene.tabs, scene.video = 3, True, True
+        scene.name, scene.what = f"{self.name}-video", f"{self.what}, in a video call"
+        return scene
+
     async def gather(self, room):
-        return await room.fill(self.count, alone=self.alone)
+        return await room.fill(self.count, tabs=self.tabs, alone=self.alone)
 
     async def prepare(self, play):
         pass
@@ -52,6 +64,16 @@ class Event:
         pass
 
 
+async def call(clients):
+    """All film, and see each other as far as they are connected."""
+    # A client replaces some of its first connections 10 s later, and puts no video into new ones.
+    await asyncio.sleep(CALM)
+    for client in clients:
+        await client.script.ask("film", "films", client.name)
+        await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE)
+
+
 class Play:
     """One round of an event."""
 
@@ -59,6 +81,7 @@ class Play:
         self.room, self.clients = room, clients
         self.began = self.calm = None
         self.touched, self.fresh = set(), []  # whom it is done to, and who came for them
+        self.blind = set()  # who shows no video to its user
         self.gone = None  # a client whose end the others are to notice
         self.hub_lost, self.hub_back = [], None  # whose hub was away, and since when it is back
         self.notes = {}
@@ -68,11 +91,14 @@ class Play:
         kept = [client for client in self.clients if client not in self.touched]
         present = [client for client in self.clients if not client.gone] + self.fresh
         told = await asyncio.gather(*(client.hearing() for client in present))
-        hearing = {client: heard for client, (heard, _) in zip(present, told)}
+        hearing = {client: heard for client, (heard, _, _) in zip(present, told)}
+        seeing = {client: frames for client, (_, _, frames) in zip(present, told)}
         kept = [client for client in kept if client in hearing]
+        watched = [(a, b) for a, b in self.room.pairs(kept) if a not in self.blind]
         links = open_links(kept, self.began)
         lost = lost_links(kept, links, self.began)
         seen = {"silences": silences(hearing, self.room.pairs(kept), self.began, ended),
+                "video": silences(seeing, watched, self.began, ended),
                 "links": len(links), "lost": sorted(lost.values()), **self.notes}
         if self.calm is not None:
             back = self.fresh or list(self.touched)
@@ -152,7 +178,7 @@ class WebSocket(Event):
         proxy = await Proxy(room.hubs.ports[0]).open()
         room.proxies.append(proxy)
         urls = [room.hubs.urls[i % len(room.hubs)] for i in range(self.count)]
-        return await room.fill(self.count, urls=[proxy.url, *urls[1:]])
+        return await room.fill(self.count, tabs=self.tabs, urls=[proxy.url, *urls[1:]])
 
     async def happen(self, play):
         [proxy] = play.room.proxies
@@ -169,13 +195,9 @@ class Gone(Event):
     alone = (0,)
 
     async def happen(self, play):
-        await self.kill(play)
-
-    async def kill(self, play):
         play.gone = client = play.clients[0]
         play.touched = {client}
-        client.gone = True
-        await client.script.signal(signal.SIGKILL)
+        await client.kill()
 
 
 class Leaving(Event):
@@ -194,10 +216,10 @@ class Back(Gone):
     elsewhere = False
 
     async def prepare(self, play):
-        [play.spare] = await play.room.processes(1)
+        [play.spare] = await play.room.places(1, self.tabs)
 
     async def happen(self, play):
-        await self.kill(play)
+        await super().happen(play)
         play.gone, play.calm = None, now()
         urls = play.room.hubs.urls
         play.fresh = [play.room.join(play.spare, urls[1 if self.elsewhere else 0], peer_id=play.clients[0].id)]
@@ -217,7 +239,8 @@ class Moving(Event):
         client.gone = True
         await client.script.ask("close", "closed", client.name)
         play.calm = now()
-        play.fresh = [play.room.join(client.script, urls[1 % len(urls)], peer_id=client.id)]
+        [place] = await play.room.places(1, True) if self.tabs else [client.script]
+        play.fresh = [play.room.join(place, urls[1 % len(urls)], peer_id=client.id)]
 
 
 class Blocked(Event):
@@ -237,7 +260,7 @@ class TwoNetworks(Event):
     count, networks = 6, ("room", "other room")
 
     async def gather(self, room):
-        return await room.fill(self.count, networks=self.networks)
+        return await room.fill(self.count, tabs=self.tabs, networks=self.networks)
 
     def look_back(self, play):
         pairs = [(a, b) for a in play.clients for b in play.clients if a.network != b.network]

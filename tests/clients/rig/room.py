@@ -2,10 +2,12 @@
 
 import asyncio
 import itertools
+import signal
 
 from .children import Script, now
 
 NETWORK = "room"
+TABS = "browser.mjs"
 PATIENCE = 20.0  # seconds that clients get to hear each other
 
 
@@ -43,13 +45,22 @@ class Client:
     def has_hub(self):
         return bool(self.signaling) and self.signaling[-1][1]
 
+    async def kill(self):
+        """Its process ends, without a word to anyone."""
+        self.gone = True
+        if self.script.file == TABS:
+            await self.script.ask("crash", "done", self.name)
+        else:
+            await self.script.signal(signal.SIGKILL)
+
     async def hearing(self):
-        """When it heard whom, and when it spoke, in seconds."""
+        """When it heard whom, when it spoke, and when it saw whom, in seconds."""
         told = await self.script.ask("hearing", "hearing", self.name)
         if told is None:
-            return {}, []
+            return {}, [], {}
         seconds = lambda times: [at / 1000 for at in times]
-        return {peer: seconds(times) for peer, times in told["heard"].items()}, seconds(told["said"])
+        each = lambda of: {peer: seconds(times) for peer, times in of.items()}
+        return each(told["heard"]), seconds(told["said"]), each(told["frames"])
 
     async def linked(self):
         """The ids of those to whom it has an open connection."""
@@ -81,12 +92,21 @@ class Room:
         script.tell("connect", client=client.name, url=url, network=network, chat=self.chat, **more)
         return client
 
-    async def fill(self, count, apart=0.0, alone=(), urls=None, networks=(NETWORK,)):
-        """`count` clients, hub by hub and network by network; those of `alone` have a process of their own."""
+    async def places(self, count, tabs=False, alone=()):
+        """Where that many clients can join next: in processes, or each in a tab of one browser."""
+        if tabs:
+            browser = next((script for script in self.scripts if script.file == TABS), None)
+            browser = browser or (await self.processes(1, TABS))[0]
+            await asyncio.gather(*(browser.ask("open", "done", self.next_name(i)) for i in range(count)))
+            return [browser] * count
         shared = count - len(alone)
         scripts = await self.processes(len(alone) + -(-shared // self.per_process))
         own, others = scripts[:len(alone)], itertools.cycle(scripts[len(alone):])
-        places = [own[alone.index(i)] if i in alone else next(others) for i in range(count)]
+        return [own[alone.index(i)] if i in alone else next(others) for i in range(count)]
+
+    async def fill(self, count, apart=0.0, tabs=False, alone=(), urls=None, networks=(NETWORK,)):
+        """`count` clients, hub by hub and network by network; those of `alone` have a process of their own."""
+        places = await self.places(count, tabs, alone)
         urls = urls or self.hubs.urls
         for i, script in enumerate(places):
             if i and apart:

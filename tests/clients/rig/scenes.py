@@ -3,7 +3,7 @@
 import asyncio
 
 from .children import now
-from .events import EVENTS
+from .events import EVENTS, Event, TwoNetworks
 from .room import met
 from .tabs import TABS
 
@@ -47,15 +47,17 @@ async def delivered(room, clients, last=20.0):
     told = await asyncio.gather(*(client.hearing() for client in clients))
     end = now() - 2
     during = lambda times: sum(end - last < at < end for at in times)
-    by_id = {client.id: said for client, (_, said) in zip(clients, told)}
+    by_id = {client.id: said for client, (_, said, _) in zip(clients, told)}
     said = sum(during(by_id[b.id]) for _, b in room.pairs(clients))
-    arrived = sum(during(heard.get(b.id, [])) for a, (heard, _) in zip(clients, told)
+    arrived = sum(during(heard.get(b.id, [])) for a, (heard, _, _) in zip(clients, told)
                   for b in clients if b is not a and b.network == a.network)
     return arrived / said if said else 0.0
 
 
-SCENES = {scene.name: scene for scene in [
+ALL = [
     *(Meeting(count, apart) for count in SIZES for apart in (False, True)),
     *EVENTS,
     *TABS,
-]}
+]
+SCENES = {scene.name: scene for scene in [*ALL, *(scene.in_a_call() for scene in ALL if isinstance(scene, Event)
+                                                 and not isinstance(scene, TwoNetworks))]}

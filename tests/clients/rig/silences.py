@@ -5,11 +5,11 @@ FOR_GOOD = 5.0  # seconds at the end in which nothing was heard any more
 
 
 def silences(hearing, pairs, since, until):
-    """Each pair (who hears, whom) that heard each other before `since`: its longest silence from then on, to `until`."""
+    """Each pair (who hears, whom) that heard each other at `since`: its longest silence from then on, to `until`."""
     told = []
     for a, b in pairs:
         times = [at for at in hearing[a].get(b.id, []) if at < until]
-        before = [at for at in times if at < since]
+        before = [at for at in times if since - PARTED < at < since]
         if not before:
             continue
         after = [before[-1], *(at for at in times if at >= since), until]

@@ -67,7 +67,16 @@ def remarks(rounds):
         told.append("at a hub again after " + span(back))
     if any("across" in it for it in rounds):
         told.append(f"heard or told of across networks: {sum(it['across'] for it in rounds)}")
+    if video := each("video"):
+        told.append("video: " + parting(video))
     return "; ".join(told)
+
+
+def parting(pairs):
+    """What became of pairs, in words."""
+    parted, for_good = (sum(pair[key] for pair in pairs) for key in ("parted", "for_good"))
+    silence = "{} ({})".format(*seconds([pair["silence"] for pair in pairs]))
+    return f"parted {parted} of {len(pairs)}, for good {for_good}, longest silence {silence} s"
 
 
 def in_words(seen):

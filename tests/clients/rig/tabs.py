@@ -7,17 +7,6 @@ from .events import Event
 from .room import met
 
 
-async def open_tabs(room, count):
-    """A browser with so many pages, whose clients then join at once."""
-    [browser] = await room.processes(1, "browser.mjs")
-    names = [room.next_name(i) for i in range(count)]
-    await asyncio.gather(*(browser.ask("open", "done", name) for name in names))
-    urls = room.hubs.urls
-    clients = [room.join(browser, urls[i % len(urls)]) for i in range(count)]
-    room.joined_at = now()
-    return clients
-
-
 class TabsMeet:
     hubs, chat = ("js", "one", "three"), 250
 
@@ -25,12 +14,11 @@ class TabsMeet:
         self.count, self.name, self.what = count, f"tabs-{count}", f"{count} tabs, at once"
 
     async def play(self, room, options):
-        return await met(room, await open_tabs(room, self.count))
+        return await met(room, await room.fill(self.count, tabs=True))
 
 
 class TabEvent(Event):
-    async def gather(self, room):
-        return await open_tabs(room, self.count)
+    tabs = True
 
 
 class Reloaded(TabEvent):
@@ -54,7 +42,9 @@ class Hidden(TabEvent):
     """Another tab is in front of it to the end: its timers run once a second."""
 
     async def happen(self, play):
-        await play.clients[0].script.ask("hide", "done", play.clients[0].name)
+        client = play.clients[0]
+        play.blind = {client}
+        await client.script.ask("hide", "done", client.name)
 
 
 class Frozen(TabEvent):
