@@ -23,6 +23,7 @@ const SHOWN_REMOTE: usize = 16;
 impl Hub {
     /// Introduces a peer to those it should meet, as far as it has room.
     pub(super) fn introduce_newcomer(&mut self, key: EntryKey) {
+        self.join_room(key);
         let Some(entry) = self.directory.get(key) else { return };
         let (network, id) = (entry.network.clone(), entry.peer.id);
         let room = self.settings.max_candidates.saturating_sub(entry.met.len());
@@ -62,6 +63,7 @@ impl Hub {
 
     /// A peer of another hub came: shows it to the peers here that have room.
     pub(super) fn introduce_remote(&mut self, key: EntryKey) {
+        self.join_room(key);
         let Some(entry) = self.directory.get(key) else { return };
         let Some(network) = self.directory.network(&entry.network) else { return };
         let small = network.peers.len() <= self.settings.max_candidates + 1;
@@ -113,8 +115,7 @@ impl Hub {
         if !self.directory.introduce(a, b) {
             return false;
         }
-        self.tell_of(a, b);
-        self.tell_of(b, a);
+        self.tell_in_turn(a, b);
         true
     }
 
@@ -177,6 +178,7 @@ impl Hub {
 
     fn tell_gone(&mut self, gone: &Entry) {
         self.tell_legacies_gone(gone);
+        self.leave_room(&gone.network, &gone.peer.id);
         let fewest = self.settings.max_candidates / 2;
         for key in &gone.met {
             let Some(entry) = self.directory.get(*key) else { continue };

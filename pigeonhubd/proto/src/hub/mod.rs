@@ -6,6 +6,7 @@
 //! | `clients` | clients' messages: announce, signal, goodbye |
 //! | `discovery` | who is told of whom |
 //! | `introductions` | who is to be told of whom at other hubs |
+//! | `rooms` | in which order, in small networks |
 //! | `joining` | dials, bootstraps, the WebSocket handshake |
 //! | `links` | open links: frames in and out, heartbeats |
 //! | `gossip` | records in and out |
@@ -37,6 +38,7 @@ mod probe;
 mod relay;
 mod reload;
 mod report;
+mod rooms;
 mod sessions;
 mod settle;
 mod streams;
@@ -101,6 +103,7 @@ pub struct Hub {
     streams: streams::Streams,
     presence: presence::Presence,
     introductions: introductions::Introductions,
+    rooms: rooms::Rooms,
     relay: relay::Relay,
     probes: probe::Probes,
     twin: Option<twin::Twin>,
@@ -140,6 +143,7 @@ impl Hub {
             streams: streams::Streams::default(),
             presence: presence::Presence::default(),
             introductions: introductions::Introductions::default(),
+            rooms: rooms::Rooms::default(),
             relay: relay::Relay::default(),
             probes: probe::Probes::default(),
             twin: None,
@@ -189,6 +193,9 @@ impl Hub {
         if ticks && now.mono >= self.next_tick {
             self.tick();
         }
+        if ticks {
+            self.tell_rooms();
+        }
         self.settle();
         self.note_direct();
     }
@@ -220,7 +227,7 @@ impl Hub {
 
     /// When to call [`Self::handle`] with [`Input::Timer`], if nothing comes before.
     pub fn poll_timeout(&self) -> Time {
-        let mut at = self.next_tick;
+        let mut at = self.next_tick.min(self.rooms.due());
         if self.settings.hub_enabled {
             at =
                 at.min(self.gossip_at()).min(self.settle_at()).min(self.presence_at()).min(self.streams_at());

@@ -2,6 +2,7 @@
 
 mod announce_data;
 mod batches;
+mod rooms;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
