@@ -59,8 +59,8 @@ struct Room {
     /// Who is yet to be told of whom, and when the next of them are.
     owed: BTreeMap<Id, BTreeSet<Id>>,
     rest: Time,
-    /// By when those are told that have a place left.
-    latest: Time,
+    /// Until when those are not told that have a place left, if a plan was made.
+    latest: Option<Time>,
     /// The next plan is made no earlier.
     settled: Time,
     /// When it stands in the agenda.
@@ -76,7 +76,7 @@ impl Default for Room {
             second: (Time::NEVER, BTreeSet::new()),
             owed: BTreeMap::new(),
             rest: Time::NEVER,
-            latest: Time::NEVER,
+            latest: None,
             settled: Time(0),
             next: Time::NEVER,
         }
@@ -116,10 +116,14 @@ impl Room {
         }
     }
 
-    fn leave(&mut self, peer: &Id) {
+    fn leave(&mut self, peer: &Id, now: Time) {
         self.plan.remove(peer);
         self.newcomers.retain(|(_, newcomer)| newcomer != peer);
         self.owed.remove(peer);
+        // What waited for a plan for it has nothing to wait for any more.
+        if self.newcomers.is_empty() && self.rest == Time::NEVER && !self.owed.is_empty() {
+            self.rest = now;
+        }
     }
 
     fn owe(&mut self, receiver: Id, other: Id, now: Time) {
@@ -160,7 +164,7 @@ impl Room {
                 self.second = (now + DROPPED, steps.second);
             }
             self.rest = now + REST;
-            self.latest = self.latest.min(first + LATEST);
+            self.latest = Some(self.latest.map_or(first + LATEST, |latest| latest.min(first + LATEST)));
             self.settled = until + REST + SETTLED;
         }
         told
@@ -175,7 +179,7 @@ impl Room {
             let unplanned = |peer: &Id| self.newcomers.iter().any(|(_, newcomer)| newcomer == peer);
             let mut at_once = Vec::new();
             for other in others {
-                let early = now < self.latest && offers(&other);
+                let early = self.latest.is_some_and(|latest| now < latest) && offers(&other);
                 waits |= early;
                 if early || unplanned(&receiver) || unplanned(&other) {
                     self.owed.entry(receiver).or_default().insert(other);
@@ -189,10 +193,9 @@ impl Room {
             offered.into_iter().for_each(|other| self.plan.offered(receiver, other));
             told.extend(at_once.into_iter().map(|other| (receiver, other)));
         }
-        if waits {
-            self.rest = self.latest;
-        } else {
-            self.latest = Time::NEVER;
+        match self.latest.filter(|_| waits) {
+            Some(latest) => self.rest = latest,
+            None => self.latest = None,
         }
     }
 }
@@ -270,7 +273,8 @@ impl Hub {
 
     pub(super) fn leave_room(&mut self, network: &Arc<str>, peer: &Id) {
         if self.rooms.rooms.contains_key(network) {
-            self.rooms.change(network, |room| room.leave(peer));
+            let now = self.now.mono;
+            self.rooms.change(network, |room| room.leave(peer, now));
         }
         if self.directory.network(network).is_none_or(|network| network.own.is_empty()) {
             self.rooms.close(network);

@@ -105,3 +105,33 @@ fn a_network_that_is_left_at_once_leaves_nothing_behind() {
     assert_eq!(told(&bench.wait(Duration::from_secs(5))), []);
     assert_eq!(bench.hub.rooms.due(), Time::NEVER);
 }
+
+#[test]
+fn what_waits_for_a_plan_of_a_newcomer_that_leaves_again_is_told_all_the_same() {
+    let mut bench = Bench::new(Settings::default());
+    for n in 1..=5 {
+        bench.join(n.into(), peer(n));
+        bench.wait(Duration::from_secs(5));
+    }
+    bench.join(9, peer(9));
+    let mut said = bench.tell(Input::Text { conn: ConnId(2), text: r#"{"type":"announce","data":{}}"# });
+    said.extend(bench.tell(Input::Closed { conn: ConnId(9), reason: ClosedBy::Local }));
+    said.extend(bench.wait(Duration::from_secs(60)));
+    assert_eq!(told(&said).len(), 2 * 4, "2 is told of four again, and they of it");
+}
+
+#[test]
+fn who_has_a_place_left_is_told_of_all_long_after_the_last_plan_too() {
+    let mut bench = Bench::new(Settings::default());
+    for n in 1..=3 {
+        bench.join(n.into(), peer(n));
+    }
+    bench.wait(Duration::from_secs(60));
+    // It has two of three connections, and is not connected to whoever announces itself anew.
+    bench.tell(Input::Closed { conn: ConnId(1), reason: ClosedBy::Local });
+    bench.join(4, peer(1));
+    bench.wait(Duration::from_secs(60));
+    let said = bench.tell(Input::Text { conn: ConnId(4), text: r#"{"type":"announce","data":{}}"# });
+    let again = [told(&said), told(&bench.wait(Duration::from_secs(60)))].concat();
+    assert_eq!(again.len(), 4, "{again:?}");
+}
