@@ -75,7 +75,10 @@ class Child:
         self.wanted_end = True
         if self.runs:
             self.process.send_signal(number)
-        await asyncio.wait_for(self.process.wait(), PATIENCE)
+        try:
+            await asyncio.wait_for(self.process.wait(), PATIENCE)
+        except asyncio.TimeoutError:
+            raise Failed(f"{self.name} did not end within {PATIENCE:.0f} s of a signal") from None
 
     async def end(self):
         """Whatever runs is asked to end, and killed if it does not."""
@@ -106,35 +109,41 @@ class Script(Child):
         self.hears, self.answers, self.complaints = [], {}, []
 
     async def open(self, env):
-        ready = asyncio.get_running_loop().create_future()
-        self.ready = ready
+        self.ready = asyncio.get_running_loop().create_future()
         await self.start(["node", CLIENTS / self.file, *self.arguments], env, stdout=asyncio.subprocess.PIPE)
         self.reader = asyncio.create_task(self.read())
         try:
-            await asyncio.wait_for(asyncio.shield(ready), PATIENCE)
+            await asyncio.wait_for(asyncio.shield(self.ready), PATIENCE)
         except asyncio.TimeoutError:
             raise Failed(f"{self.name} did not get ready: {self.last_words}") from None
         return self
 
     async def read(self):
         while line := await self.process.stdout.readline():
-            event = json.loads(line)
-            kind = event["event"]
-            if kind == "ready" and not self.ready.done():
-                self.ready.set_result(event)
-            elif kind in ("fault", "failed"):
-                self.complaints.append(f"{self.name}: {event.get('cmd') or kind}: {event['text'].splitlines()[0]}")
-                for key in [key for key in self.answers if kind == "failed" and key[1] == event.get("client")]:
-                    self.answers.pop(key).set_exception(Failed(self.complaints[-1]))
-            for hear in self.hears:
-                hear(event)
-            if waiting := self.answers.pop((kind, event.get("client")), None):
-                waiting.set_result(event)
+            try:
+                event = json.loads(line)
+                kind = event["event"]
+            except (ValueError, TypeError, KeyError):
+                self.complaints.append(f"{self.name} printed {line[:200]}")
+                continue
+            self.take(kind, event)
         await self.process.wait()
         for waiting in [self.ready, *self.answers.values()]:
-            if not waiting.done():
-                waiting.set_exception(Failed(f"{self.name} ended: {' / '.join(self.last_words[-5:])}"))
-                waiting.exception()
+            settle(waiting, Failed(f"{self.name} ended: {' / '.join(self.last_words[-5:])}"))
+
+    def take(self, kind, event):
+        client = event.get("client")
+        if kind == "ready":
+            settle(self.ready, event)
+        elif kind in ("fault", "failed"):
+            self.complaints.append(f"{self.name}: {event.get('cmd') or kind}: {event['text'].splitlines()[0]}")
+        for hear in self.hears:
+            hear(event)
+        if waiting := self.answers.pop((kind, client), None):
+            settle(waiting, event)
+        elif kind == "failed":
+            for key in [key for key in self.answers if key[1] == client]:
+                settle(self.answers.pop(key), Failed(self.complaints[-1]))
 
     def tell(self, cmd, **more):
         if self.runs:
@@ -154,6 +163,17 @@ class Script(Child):
 
     def ask_to_end(self):
         """Scripts end with their standard input."""
+
+
+def settle(waiting, outcome):
+    """Answers whoever waits, if anybody still does."""
+    if waiting.done():
+        return
+    if isinstance(outcome, Exception):
+        waiting.set_exception(outcome)
+        waiting.exception()  # it was looked at, even if nobody waits
+    else:
+        waiting.set_result(outcome)
 
 
 def say(*words):

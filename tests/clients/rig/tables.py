@@ -109,6 +109,8 @@ def print_all(results, scenes):
     tables = {"meetings": [], "large": [], "events": []}
     for name, by_hub in results.items():
         for hub, rounds in by_hub.items():
+            if not rounds:
+                continue
             played = [it for it in rounds if "error" not in it]
             head = [scenes[name].what, NAMES[hub], len(played)]
             if not played:
