@@ -13,6 +13,7 @@ from .silences import again, lost_links, open_links, silences
 
 SETTLE = 3.0  # seconds from when all heard all, until anything happens
 
+AFTER = 5.0  # seconds from an event in which what follows from it has the machine for itself
 CALM = 12.0  # seconds from then until a call begins
 
 
@@ -40,6 +41,10 @@ class Event:
         await self.prepare(play)
         play.began = now()
         await self.happen(play)
+        if not self.video:
+            # From here on the room needs little of the machine.
+            await asyncio.sleep(min(AFTER, options.watch))
+            room.turn.pass_on()
         await asyncio.sleep(max(0, play.began + options.watch - now()))
         self.look_back(play)
         return seen | await play.result()

@@ -68,8 +68,25 @@ class Client:
         return set(told["peers"]) if told else set()
 
 
+class Turn:
+    """The right to start and meet: whoever does that beside others meets later, or not at all."""
+
+    def __init__(self, lock):
+        self.lock, self.mine = lock, False
+
+    async def take(self):
+        await self.lock.acquire()
+        self.mine = True
+
+    def pass_on(self):
+        if self.mine:
+            self.mine = False
+            self.lock.release()
+
+
 class Room:
-    def __init__(self, hubs, env, chat, per_process):
+    def __init__(self, hubs, env, chat, per_process, turn):
+        self.turn = turn
         self.hubs, self.env, self.chat, self.per_process = hubs, env, chat, per_process
         self.scripts, self.clients, self.proxies = [], [], []
         self.joined_at = None  # when the last of the first clients was told to join
