@@ -130,6 +130,7 @@ where
 {
     let (stream, sent_early, request) = pages(stream, remote, Arc::clone(&site), &handshake).await?;
     let (config, is_hub) = (session::config(site.max_message_size), request.mesh && site.hub_enabled);
+    let is_client = !is_hub && request.peer_id.is_some();
     let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, Some(config)).await;
     let place = match door::enter(&site, &request) {
         Ok(place) => place,
@@ -151,7 +152,7 @@ where
         outbox.close(1001, String::from("This hub is shutting down"));
     }
     let session = Session::new(conn, ws, outbox, site.edge.clone(), false);
-    let session = session.with_limit(limit).with_binary_text(!is_hub);
+    let session = session.with_limit(limit).with_binary_text(is_client);
     Some(Box::pin(session.run()))
 }
 

@@ -8,7 +8,7 @@ const hub = process.argv[2];
 setTimeout(() => {
   console.error('the hub gave no answer to what follows the last line');
   process.exit(1);
-}, 60_000).unref();
+}, 120_000).unref();
 let peers = 0;
 const fresh = () => (++peers).toString(16).padStart(2, '0').repeat(20);
 const tell = (what, answer) => console.log(JSON.stringify({ what, answer }));
@@ -39,6 +39,12 @@ async function settle({ heard, say }) {
   say({ type: 'ping' });
   while (!heard.some((it) => it.type === 'pong')) await sleep(5);
   return heard.splice(0).filter((it) => it.type !== 'pong');
+}
+
+/** Waits until both are told of the other. Of two that are not to be it takes as long as it might. */
+async function introduced(pair, told) {
+  const discovers = ({ heard }, at) => [...told[at], ...heard].some((it) => it.type === 'peer-discovered');
+  for (let waited = 0; waited < 1500 && !pair.every(discovers); waited += 10) await sleep(10);
 }
 
 const ID = 'ab'.repeat(20);
@@ -86,6 +92,7 @@ for (const [what, first, second, then] of [
   for (const [at, message] of [[0, first], [1, second], [0, then?.(two)], [0], [1]]) {
     if (message !== undefined) pair[at].say(message);
     told[at].push(...await settle(pair[at]));
+    if (message === second) await introduced(pair, told);
   }
   tell(what, told.map((heard) => plain(heard, ids)));
   for (const client of pair) client.ws.close();

@@ -29,8 +29,8 @@ use crate::wire::mesh::{HubMessage, PresenceChange};
 const LINGER: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(5);
-/// A subscription without a complete answer is renewed after this.
-const RENEW: Duration = Duration::from_secs(15);
+/// A subscription without a complete answer is renewed after this: a signal that waits for it waits longer.
+const RENEW: Duration = Duration::from_secs(8);
 /// Changes in one message.
 const BATCH: usize = 64;
 /// Peers that are known at most, here and elsewhere; further ones of other hubs are not taken.
