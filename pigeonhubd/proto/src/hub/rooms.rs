@@ -1,6 +1,6 @@
 //! In which order and when the peers of a small network are told of each other.
 //!
-//! In a room, a network in which everyone is told of everyone, the order decides who gets connected
+//! In a room, a network of so few that everyone is told of everyone, the order decides who gets connected
 //! to whom: see [`plan`]. Those that come within moments are planned together. Of each pair that is
 //! to be connected the larger one, which offers, is told at once; after that, everyone of everyone.
 //! Whoever has a place left by then would use it: it is told of smaller ones as late as may be, for
@@ -21,6 +21,9 @@ use crate::id::Id;
 use crate::time::Time;
 use plan::{Pair, Plan};
 
+/// Peers of a room, at most. In a larger network all are told of each other at once, if at all:
+/// each pair that waits takes memory, and plans take time.
+const LARGEST: usize = 65;
 /// So few peers are introduced as soon as they come: each has a place left, and nothing is decided yet.
 const AT_ONCE: usize = 3;
 /// Those that come within so long after another are planned together.
@@ -35,7 +38,7 @@ const DROPPED: Duration = Duration::from_millis(300);
 const REST: Duration = Duration::from_millis(600);
 /// From then until the next plan: what follows from it has happened.
 const SETTLED: Duration = Duration::from_millis(100);
-/// When also those are told that have a place left, from when the first of the newcomers came.
+/// When everyone is told in any case, from when it might have been.
 const LATEST: Duration = Duration::from_secs(2);
 /// A peer of another hub that announced itself longer ago than this is no newcomer.
 const FRESH: Duration = Duration::from_secs(3);
@@ -56,11 +59,11 @@ struct Room {
     lag: Duration,
     /// Larger ones of pairs whose time has not come, and when it does.
     second: (Time, BTreeSet<Pair>),
-    /// Who is yet to be told of whom, and when the next of them are.
-    owed: BTreeMap<Id, BTreeSet<Id>>,
+    /// Who is yet to be told of whom, and since when.
+    owed: BTreeMap<Id, BTreeMap<Id, Time>>,
+    /// When they are told, but for those that have a place left, and when the next of these are.
     rest: Time,
-    /// Until when those are not told that have a place left, if a plan was made.
-    latest: Option<Time>,
+    late: Time,
     /// The next plan is made no earlier.
     settled: Time,
     /// When it stands in the agenda.
@@ -76,7 +79,7 @@ impl Default for Room {
             second: (Time::NEVER, BTreeSet::new()),
             owed: BTreeMap::new(),
             rest: Time::NEVER,
-            latest: None,
+            late: Time::NEVER,
             settled: Time(0),
             next: Time::NEVER,
         }
@@ -102,7 +105,7 @@ impl Room {
 
     fn due(&self) -> Time {
         let plan = self.up_to().map_or(Time::NEVER, |until| until + self.lag);
-        plan.min(self.second.0).min(self.rest)
+        plan.min(self.second.0).min(self.rest).min(self.late)
     }
 
     fn join(&mut self, peer: Id, fresh: bool, came: Time) {
@@ -127,7 +130,7 @@ impl Room {
     }
 
     fn owe(&mut self, receiver: Id, other: Id, now: Time) {
-        self.owed.entry(receiver).or_default().insert(other);
+        self.owed.entry(receiver).or_default().insert(other, now);
         // Unless a plan is to be made for one of them, nothing speaks against it.
         if self.newcomers.is_empty() {
             self.rest = self.rest.min(now);
@@ -136,7 +139,7 @@ impl Room {
 
     fn take_owed(&mut self, (receiver, other): Pair) -> Option<Pair> {
         let owed = self.owed.get_mut(&receiver)?;
-        let found = owed.remove(&other);
+        let found = owed.remove(&other).is_some();
         if owed.is_empty() {
             self.owed.remove(&receiver);
         }
@@ -150,12 +153,10 @@ impl Room {
             let (_, pairs) = std::mem::replace(&mut self.second, (Time::NEVER, BTreeSet::new()));
             told.extend(pairs.into_iter().filter_map(|pair| self.take_owed(pair)));
         }
-        if self.rest <= now {
-            self.rest = Time::NEVER;
+        if self.rest.min(self.late) <= now {
             self.tell_rest(now, &mut told);
         }
         if let Some(until) = self.up_to().filter(|until| *until + self.lag <= now) {
-            let first = self.newcomers.first().map_or(now, |(came, _)| *came);
             let later = self.newcomers.split_off(&(until + Duration::from_micros(1), Id::default()));
             let newcomers = std::mem::replace(&mut self.newcomers, later);
             let steps = self.plan.add(newcomers.into_iter().map(|(_, peer)| peer).collect());
@@ -164,27 +165,32 @@ impl Room {
                 self.second = (now + DROPPED, steps.second);
             }
             self.rest = now + REST;
-            self.latest = Some(self.latest.map_or(first + LATEST, |latest| latest.min(first + LATEST)));
             self.settled = until + REST + SETTLED;
         }
         told
     }
 
     fn tell_rest(&mut self, now: Time, told: &mut Vec<Pair>) {
-        let mut waits = false;
+        let rest = self.rest <= now;
+        if rest {
+            self.rest = Time::NEVER;
+        }
+        self.late = Time::NEVER;
         for (receiver, others) in std::mem::take(&mut self.owed) {
             let places = self.plan.places(&receiver);
             let offers =
                 |other: &Id| places > 0 && *other < receiver && !self.plan.is_linked(&receiver, other);
             let unplanned = |peer: &Id| self.newcomers.iter().any(|(_, newcomer)| newcomer == peer);
             let mut at_once = Vec::new();
-            for other in others {
-                let early = self.latest.is_some_and(|latest| now < latest) && offers(&other);
-                waits |= early;
-                if early || unplanned(&receiver) || unplanned(&other) {
-                    self.owed.entry(receiver).or_default().insert(other);
-                } else {
+            for (other, since) in others {
+                let planned = !unplanned(&receiver) && !unplanned(&other);
+                if planned && (since + LATEST <= now || (rest && !offers(&other))) {
                     at_once.push(other);
+                    continue;
+                }
+                self.owed.entry(receiver).or_default().insert(other, since);
+                if planned {
+                    self.late = self.late.min(since + LATEST);
                 }
             }
             // Nothing follows from an offer that is refused; it takes the place for a while.
@@ -192,10 +198,6 @@ impl Room {
             let offered: Vec<Id> = at_once.iter().copied().filter(offers).take(places).collect();
             offered.into_iter().for_each(|other| self.plan.offered(receiver, other));
             told.extend(at_once.into_iter().map(|other| (receiver, other)));
-        }
-        match self.latest.filter(|_| waits) {
-            Some(latest) => self.rest = latest,
-            None => self.latest = None,
         }
     }
 }
@@ -227,17 +229,16 @@ impl Rooms {
         self.agenda.remove(&(room.next, name));
         room.owed
             .into_iter()
-            .flat_map(|(receiver, others)| others.into_iter().map(move |other| (receiver, other)))
+            .flat_map(|(receiver, others)| others.into_keys().map(move |other| (receiver, other)))
             .collect()
     }
 }
 
 impl Hub {
-    /// Whether everyone in a network is told of everyone.
-    pub(super) fn is_room(&self, network: &str) -> bool {
-        self.directory
-            .network(network)
-            .is_some_and(|network| network.peers.len() <= self.settings.max_candidates + 1)
+    /// Whether a network is small enough to be planned, and everyone in it is told of everyone.
+    fn is_room(&self, network: &str) -> bool {
+        let largest = LARGEST.min(self.settings.max_candidates + 1);
+        self.directory.network(network).is_some_and(|network| network.peers.len() <= largest)
     }
 
     /// A peer came to a network, here or elsewhere.

@@ -52,6 +52,18 @@ pub(super) struct Steps {
 }
 
 impl Steps {
+    /// Whether `newcomer` could be the one for whom `s` drops somebody, whoever else comes before it.
+    fn may_replace(&self, newcomer: &Id, s: &Id) -> bool {
+        let mut dropped = self.dropped.iter().filter(|((_, dropping), _)| dropping == s);
+        newcomer > s && dropped.all(|(_, dropped)| newcomer.distance(s) < dropped.distance(s))
+    }
+
+    /// Whether `s` is dropped itself, or `f` drops somebody: it would have a place just then, and
+    /// drop nobody for whoever comes.
+    fn would_mix(&self, s: &Id, f: &Id) -> bool {
+        self.dropped.iter().any(|((_, dropping), dropped)| dropped == s || dropping == f)
+    }
+
     fn contains(&self, pair: &Pair) -> bool {
         self.first.contains(pair) || self.second.contains(pair)
     }
@@ -199,7 +211,8 @@ impl Plan {
             let there = !steps.contains(&(larger, smaller));
             let rank = if there {
                 // Of two it is the smaller one's nearest that is most likely to hold.
-                let dropping = |s: &Id, f: &Id| self.drops_for(s, newcomer) == Some(*f);
+                let dropping =
+                    |s: &Id, f: &Id| self.drops_for(s, newcomer) == Some(*f) && !steps.would_mix(s, f);
                 let (s, f) = match (dropping(&smaller, &larger), dropping(&larger, &smaller)) {
                     (true, false) => (smaller, larger),
                     (false, true) => (larger, smaller),
@@ -211,12 +224,7 @@ impl Plan {
                 };
                 ((wasted(&s, &f), true, Some(newcomer.distance(&s)), 0), (s, f, true))
             } else {
-                // Whoever makes another drop somebody has to be able to.
-                let dropped = steps.dropped.get(&(larger, smaller));
-                let able = |dropped: &Id| {
-                    *newcomer > smaller && newcomer.distance(&smaller) < dropped.distance(&smaller)
-                };
-                if !dropped.is_none_or(able) {
+                if steps.dropped.contains_key(&(larger, smaller)) && !steps.may_replace(newcomer, &smaller) {
                     continue;
                 }
                 let order = shuffled([newcomer, &larger, &smaller]);
@@ -307,3 +315,6 @@ impl Plan {
         seen.len() == self.links.len()
     }
 }
+
+#[cfg(test)]
+mod tests;
