@@ -14,6 +14,7 @@
 //!
 //! - An announce and what it entails comes before the signals behind it. They
 //!   wait for the hub too until it is done, and `Direct` is the last it puts out.
+//!   Introductions that wait for company (`hub::rooms`) may come later than signals.
 //! - A signal that the hub holds until its target is known is put out before
 //!   the target's `Direct`.
 //! - A signal behind a goodbye, or behind the end of a session, goes nowhere:
