@@ -2,8 +2,8 @@
 //!
 //! A hub asks each hub that serves one of its networks for that network's
 //! peers, and from then on gets every change. What it is told goes over the
-//! stream between the two, so it is complete and in order; when a stream
-//! starts anew, both ends forget what was asked and ask again.
+//! stream between the two, so it is complete and in order. When the stream to
+//! a hub starts anew, this hub asks again, and tells again what it was asked for.
 
 mod subscribers;
 mod telling;
@@ -29,8 +29,8 @@ use crate::wire::mesh::{HubMessage, PresenceChange};
 const LINGER: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(5);
-/// A subscription without a complete answer is renewed after this: a signal that waits for it waits longer.
-const RENEW: Duration = Duration::from_secs(8);
+/// A subscription without a complete answer is renewed after this.
+const RENEW: Duration = Duration::from_secs(15);
 /// Changes in one message.
 const BATCH: usize = 64;
 /// Peers that are known at most, here and elsewhere; further ones of other hubs are not taken.
@@ -160,28 +160,52 @@ impl Hub {
         }
         let lost = |hub: &&Id| records.absent_since(hub).is_some_and(over);
         let Presence { views, lapsed, subscribers, .. } = &self.presence;
+        // One that asked a moment ago is back: its word may arrive before the news that a path leads to it.
+        let long_ago = |subscriber: &Subscriber| over(subscriber.asked_at);
         // One whose stream was given up meanwhile has no views any more, but peers all the same.
-        let known = views.keys().chain(lapsed.keys()).map(|(hub, _)| hub);
-        let hubs: BTreeSet<Id> = known.chain(subscribers.hubs()).filter(lost).copied().collect();
+        let known = views.keys().chain(lapsed.keys()).map(|(hub, _)| hub).filter(lost);
+        let asked = subscribers.hubs().filter(lost).filter(|hub| subscribers.any_of(**hub, long_ago));
+        let hubs: BTreeSet<Id> = known.chain(asked).copied().collect();
         for hub in hubs {
-            self.hub_lost(hub);
+            self.peers_lost(hub);
+            self.presence.subscribers.remove_of(hub, long_ago);
         }
     }
 
     /// A hub is gone: its peers leave, and what waits for it is told.
     pub(super) fn hub_lost(&mut self, hub: Id) {
+        self.peers_lost(hub);
+        self.presence.subscribers.remove_of(hub, |_| true);
+    }
+
+    fn peers_lost(&mut self, hub: Id) {
         self.reset_stream(hub);
         self.presence.views.retain(|(of, _), _| *of != hub);
-        self.presence.subscribers.remove_all_of(hub);
         self.presence.lapsed.retain(|(of, _), _| *of != hub);
         self.introductions.forget(hub);
         self.drop_claims(hub, None, None);
     }
 
-    /// The stream with a hub started anew: what was asked may be lost.
-    pub(super) fn presence_lost(&mut self, hub: Id) {
+    /// A hub's stream started anew: it asks again for what it wants, and what it told may be incomplete.
+    pub(super) fn presence_missed(&mut self, hub: Id) {
+        self.presence.subscribers.remove_of(hub, |_| true);
+        self.ask_again(hub);
+    }
+
+    /// The stream to a hub started anew: what was told and asked may be lost. What that hub asked of this
+    /// one still counts, for it may not ask again: to a hub that heard nothing on the stream before, this
+    /// one is the first.
+    pub(super) fn presence_unsent(&mut self, hub: Id) {
+        for topic in self.presence.subscribers.topics_of(hub) {
+            let changed = self.all_here(&topic);
+            self.presence.subscribers.restart(hub, topic, changed);
+            self.presence.flush_at = Some(self.now.mono);
+        }
+        self.ask_again(hub);
+    }
+
+    fn ask_again(&mut self, hub: Id) {
         let now = self.now.mono;
-        self.presence.subscribers.remove_all_of(hub);
         let lapsed = self.presence.views.extract_if(.., |(of, _), _| *of == hub);
         for (key, _) in lapsed {
             self.presence.lapsed.entry(key).or_insert(now);
@@ -282,20 +306,26 @@ impl Hub {
             return;
         }
         let topic: Topic = network.map(Arc::from);
-        let names: Vec<Arc<str>> = match &topic {
-            Some(name) => vec![Arc::clone(name)],
-            None => self.directory.own_networks().cloned().collect(),
-        };
-        let mut changed = BTreeSet::new();
-        for name in names {
-            let peers = self.directory.network(&name).into_iter().flat_map(|network| network.own.keys());
-            changed.extend(peers.map(|peer| (Arc::clone(&name), *peer)));
-        }
-        let subscriber = Subscriber { subscription, changed, complete: false };
+        let (asked_at, changed) = (self.now.mono, self.all_here(&topic));
+        let subscriber = Subscriber { subscription, asked_at, changed, complete: false };
         if !self.presence.subscribers.insert(hub, topic, subscriber) {
             return;
         }
         self.presence.flush_at = Some(self.now.mono);
+    }
+
+    /// The peers of a topic that are here.
+    fn all_here(&self, topic: &Topic) -> BTreeSet<(Arc<str>, Id)> {
+        let names: Vec<Arc<str>> = match topic {
+            Some(name) => vec![Arc::clone(name)],
+            None => self.directory.own_networks().cloned().collect(),
+        };
+        let mut here = BTreeSet::new();
+        for name in names {
+            let peers = self.directory.network(&name).into_iter().flat_map(|network| network.own.keys());
+            here.extend(peers.map(|peer| (Arc::clone(&name), *peer)));
+        }
+        here
     }
 
     pub(super) fn got_unsubscribe(&mut self, hub: Id, network: Option<&str>) {

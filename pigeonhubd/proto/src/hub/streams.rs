@@ -60,6 +60,13 @@ impl Streams {
         self.last_token += 1;
         self.last_token
     }
+
+    fn remove(&mut self, hub: Id) -> Option<HubStream> {
+        let with = self.by_hub.remove(&hub)?;
+        self.due.remove(&(with.due, hub));
+        self.unacknowledged.remove(&hub);
+        Some(with)
+    }
 }
 
 impl Hub {
@@ -215,7 +222,10 @@ impl Hub {
         while let Some(event) = self.streams.by_hub.get_mut(&hub).and_then(|with| with.stream.poll_event()) {
             match event {
                 stream::Event::Delivered(payload) => self.got_hub_message(hub, &payload),
-                stream::Event::Restarted | stream::Event::Missed => self.stream_lost(hub),
+                stream::Event::Restarted | stream::Event::Missed => {
+                    self.presence_missed(hub);
+                    self.attempt_lost(&hub);
+                }
                 stream::Event::Acked { token, refused } => self.signals_acked(token, refused),
             }
         }
@@ -365,12 +375,7 @@ impl Hub {
             self.signals_lost(*token);
         }
         self.streams.touched.insert(hub);
-        self.stream_lost(hub);
-    }
-
-    /// What was on its way to or from a hub may be lost.
-    fn stream_lost(&mut self, hub: Id) {
-        self.presence_lost(hub);
+        self.presence_unsent(hub);
         self.attempt_lost(&hub);
     }
 
@@ -378,21 +383,20 @@ impl Hub {
     pub(super) fn restart_streams(&mut self) {
         let hubs: Vec<Id> = self.streams.by_hub.keys().copied().collect();
         for hub in hubs {
-            self.reset_stream(hub);
-            if let Some(with) = self.streams.by_hub.remove(&hub) {
-                self.streams.due.remove(&(with.due, hub));
-                self.streams.unacknowledged.remove(&hub);
+            let Some(mut with) = self.streams.remove(hub) else { continue };
+            for token in with.stream.reset() {
+                self.signals_lost(token);
             }
+            // What is asked again goes on the new stream.
+            self.presence_missed(hub);
+            self.attempt_lost(&hub);
         }
     }
 
     /// Forgets hubs that were out of reach for so long that their records went.
     pub(super) fn forget_hubs(&mut self, gone: &[Id]) {
         for hub in gone {
-            if let Some(with) = self.streams.by_hub.remove(hub) {
-                self.streams.due.remove(&(with.due, *hub));
-                self.streams.unacknowledged.remove(hub);
-            }
+            self.streams.remove(*hub);
         }
     }
 }

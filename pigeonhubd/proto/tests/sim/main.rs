@@ -73,6 +73,8 @@ const REGRESSIONS: &[(u64, &str)] = &[
     ),
     (601_885, "a signal waited for news of its target, and went out after its sender had left"),
     (700_640, "the last messages of 40 migrations at once were taken for a mesh that is never quiet"),
+    (1425, "a hub forgot what another one asked, and told it so neither then nor later"),
+    (2007, "the same as 1425"),
     (411_722, "the word that a WebSocket was migrated met a full queue, and it was dialled again"),
     (
         110_030,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::Topic;
 use crate::id::Id;
+use crate::time::Time;
 
 /// Subscriptions that one hub may hold here; further ones are not answered.
 const MAX_OF_ONE: usize = 16_384;
@@ -16,6 +17,7 @@ const MAX_OF_ALL: usize = 262_144;
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) subscription: u32,
+    pub(super) asked_at: Time,
     /// Changes to tell.
     pub(super) changed: BTreeSet<(Arc<str>, Id)>,
     /// The first full list was sent.
@@ -89,11 +91,39 @@ impl Subscribers {
         }
     }
 
-    /// A hub is gone, or its stream started anew.
-    pub(super) fn remove_all_of(&mut self, hub: Id) {
-        if self.held.remove(&hub).is_some() {
-            self.all.retain(|(_, of), _| *of != hub);
-            self.due.retain(|(_, of)| *of != hub);
+    /// Forgets what a hub asked, all of it or some.
+    pub(super) fn remove_of(&mut self, hub: Id, which: impl Fn(&Subscriber) -> bool) {
+        if !self.held.contains_key(&hub) {
+            return;
+        }
+        let of =
+            |(key, subscriber): (&Key, &Subscriber)| (key.1 == hub && which(subscriber)).then(|| key.clone());
+        let removed: Vec<Key> = self.all.iter().filter_map(of).collect();
+        for (topic, hub) in removed {
+            self.remove(hub, topic);
+        }
+    }
+
+    /// Whether any of what a hub asked for is so.
+    pub(super) fn any_of(&self, hub: Id, so: impl Fn(&Subscriber) -> bool) -> bool {
+        self.all.iter().any(|((_, of), subscriber)| *of == hub && so(subscriber))
+    }
+
+    /// What a hub asked for.
+    pub(super) fn topics_of(&self, hub: Id) -> Vec<Topic> {
+        if !self.held.contains_key(&hub) {
+            return Vec::new();
+        }
+        self.all.keys().filter(|(_, of)| *of == hub).map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// All that was told to one may be lost: it is told again of what there is.
+    pub(super) fn restart(&mut self, hub: Id, topic: Topic, changed: BTreeSet<(Arc<str>, Id)>) {
+        let key = (topic, hub);
+        if let Some(subscriber) = self.all.get_mut(&key) {
+            subscriber.changed = changed;
+            subscriber.complete = false;
+            self.due.insert(key);
         }
     }
 
@@ -128,7 +158,7 @@ mod tests {
     use super::*;
 
     fn subscriber() -> Subscriber {
-        Subscriber { subscription: 1, changed: BTreeSet::new(), complete: true }
+        Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true }
     }
 
     fn topic(name: &str) -> Topic {
@@ -147,7 +177,7 @@ mod tests {
         let due = subscribers.take_due();
         assert_eq!(due, BTreeSet::from([(topic("n"), one), (None, all)]));
         subscribers.more(&(topic("n"), one));
-        subscribers.remove_all_of(one);
+        subscribers.remove_of(one, |_| true);
         assert!(subscribers.take_due().is_empty() && subscribers.get(one, topic("n")).is_none());
         subscribers.remove(all, None);
         assert!(!subscribers.changed(&Arc::from("n"), Id([9; 20])));

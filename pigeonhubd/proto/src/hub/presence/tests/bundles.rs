@@ -36,7 +36,8 @@ impl Pair {
         let mut bench = Bench::new();
         let other = record().hub();
         bench.hub.link_up(LINK, other, Transport::Channel, Framing::new(None), "a test");
-        let subscriber = Subscriber { subscription: 1, changed: BTreeSet::new(), complete: true };
+        let subscriber =
+            Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true };
         bench.hub.presence.subscribers.insert(other, Some(NETWORK.into()), subscriber);
         let far = Stream::new(record().epoch, bench.hub.gossip.own.epoch, 1);
         let mut pair =
@@ -254,7 +255,7 @@ fn a_session_does_not_end_between_two_bundles() {
 #[test]
 fn what_waits_for_company_goes_before_the_links_of_a_hub_that_leaves() {
     let mut pair = Pair::new();
-    pair.bench.hub.presence.subscribers.remove_all_of(record().hub());
+    pair.bench.hub.presence.subscribers.remove_of(record().hub(), |_| true);
     pair.offer(0);
     pair.take(Input::Drain { over: Duration::ZERO });
     assert_eq!(pair.heard(), ["0"]);

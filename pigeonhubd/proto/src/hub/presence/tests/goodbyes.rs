@@ -8,6 +8,7 @@ use crate::hub::presence::View;
 use crate::hub::presence::subscribers::Subscriber;
 use crate::io::{ClosedBy, ConnId, Input, Output};
 use crate::mesh::record::{Record, SignedRecord};
+use crate::time::Time;
 use crate::wire::mesh::PresenceChange;
 
 impl Bench {
@@ -86,7 +87,8 @@ fn a_goodbye_at_a_hub_that_the_peer_is_not_at_any_more_is_old_news() {
 fn other_hubs_hear_of_a_goodbye_and_not_of_a_connection_that_broke() {
     for (says_goodbye, messages) in [(true, 2), (false, 1)] {
         let mut bench = Bench::new();
-        let subscriber = Subscriber { subscription: 1, changed: BTreeSet::new(), complete: true };
+        let subscriber =
+            Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true };
         bench.hub.presence.subscribers.insert(record().hub(), Some(NETWORK.into()), subscriber);
         bench.after(Duration::from_secs(1));
         assert_eq!(bench.queued(), 0);

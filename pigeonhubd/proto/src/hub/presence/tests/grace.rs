@@ -101,6 +101,43 @@ fn a_stream_that_is_given_up_meanwhile_lengthens_no_grace() {
     assert!(!bench.knows_theirs());
 }
 
+/// The subscription that the other hub is told of next, in full.
+fn answers(bench: &Bench) -> Option<u32> {
+    let subscriber = bench.hub.presence.subscribers.get(record().hub(), Some(NETWORK.into()))?;
+    let all = !subscriber.complete && subscriber.changed.iter().any(|(_, peer)| *peer == OURS);
+    all.then_some(subscriber.subscription)
+}
+
+#[test]
+fn what_a_hub_asked_counts_though_its_new_record_comes_later_than_its_question() {
+    let mut bench = Bench::new();
+    let restarted = Record { epoch: 2, ..record() };
+    let other = restarted.hub();
+    bench.hub.got_subscribe(other, Some(NETWORK), 5);
+    bench.after(Duration::from_secs(1));
+    assert_eq!(answers(&bench), None, "told, to a run of that hub that is over");
+    bench.hub.gossip.records.store(other, restarted, SignedRecord::new(&[], &[0; 64]), bench.now);
+    bench.hub.hub_restarted(other);
+    assert_eq!(answers(&bench), Some(5));
+    bench.after(Duration::from_secs(1));
+    assert_eq!(bench.hub.queued_to_hubs().0, 1, "the answer");
+}
+
+#[test]
+fn a_hub_that_asks_is_not_forgotten_before_a_path_to_it_is_known() {
+    let mut bench = Bench::new();
+    let (other, grace) = (record().hub(), Settings::default().presence_grace);
+    bench.hub.gossip.records.set_reachable(&other, false, bench.now.mono);
+    bench.after(grace * 2);
+    bench.hub.got_subscribe(other, Some(NETWORK), 5);
+    assert_eq!(answers(&bench), Some(5));
+    bench.after(grace - Duration::from_millis(500));
+    let asked = |bench: &Bench| bench.hub.presence.subscribers.get(other, Some(NETWORK.into())).is_some();
+    assert!(asked(&bench));
+    bench.after(Duration::from_secs(1));
+    assert!(!asked(&bench), "no path came");
+}
+
 #[test]
 fn a_hub_that_left_on_purpose_is_dialled_all_the_same() {
     let mut bench = Bench::new();

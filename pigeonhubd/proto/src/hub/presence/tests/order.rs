@@ -7,12 +7,14 @@ use crate::hub::counters::Undelivered;
 use crate::hub::presence::subscribers::Subscriber;
 use crate::id::Id;
 use crate::io::{ClosedBy, ConnId, Input, Output, Request};
+use crate::time::Time;
 use crate::wire::mesh::PresenceChange;
 
 #[test]
 fn a_newcomer_is_told_of_before_its_first_signal() {
     let mut bench = Bench::new();
-    let subscriber = Subscriber { subscription: 1, changed: BTreeSet::new(), complete: true };
+    let subscriber =
+        Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true };
     bench.hub.presence.subscribers.insert(record().hub(), Some(NETWORK.into()), subscriber);
     let (peer_id, remote) = (Some(Id([3; 20]).to_string()), std::net::Ipv4Addr::LOCALHOST.into());
     let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
