@@ -10,9 +10,9 @@ use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::ConnId;
 use crate::time::Now;
-use crate::wire::SignalKind;
 use crate::wire::client::{AnnounceData, ClientFrame, ClientKind};
 use crate::wire::reply::{self, ErrorCode};
+use crate::wire::{SignalKind, plain_network};
 
 /// Networks that one client may be in at once.
 const MAX_NETWORKS_PER_PEER: usize = 16;
@@ -118,7 +118,7 @@ impl Hub {
         let claim = self.own_claim(&network, peer, Home::Session(conn), data.shown.into());
         self.claim_own(&network, peer, claim);
         self.counters.announces += 1;
-        self.event(Event::PeerAnnounced { peer_id: peer.id, network: network.to_string() });
+        self.event(Event::PeerAnnounced { peer_id: peer.id, network: plain_network(&network).to_owned() });
     }
 
     /// Whether a client's announce data in a network may be so many bytes.

@@ -12,6 +12,7 @@ use crate::control::{HubInfo, MeshState, PeerInfo, Status};
 use crate::directory::Home;
 use crate::id::Id;
 use crate::time::Now;
+use crate::wire::plain_network;
 
 impl Hub {
     /// The state at a glance.
@@ -137,14 +138,14 @@ impl Hub {
         hubs
     }
 
-    /// Every peer this hub knows, or those of one network.
+    /// Every peer this hub knows, or those of networks of one name.
     pub fn peers(&self, network: Option<&str>) -> Vec<PeerInfo> {
         self.directory
             .entries()
-            .filter(|entry| network.is_none_or(|network| network == &*entry.network))
+            .filter(|entry| network.is_none_or(|network| network == plain_network(&entry.network)))
             .map(|entry| PeerInfo {
                 peer_id: entry.peer.to_string(),
-                network: entry.network.to_string(),
+                network: plain_network(&entry.network).to_owned(),
                 hub_id: self.hub_of(entry.home()),
                 local: entry.session().is_some(),
                 announced_at: entry.claim().announced_at,

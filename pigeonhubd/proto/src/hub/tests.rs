@@ -107,6 +107,20 @@ fn texts_to(said: &[Output], to: u64) -> Vec<String> {
 }
 
 #[test]
+fn people_find_a_network_by_its_name_that_its_clients_name_by_a_number() {
+    let mut bench = Bench::new(Settings::default());
+    for (conn, name) in [(1, "5"), (2, r#""5""#), (3, r#""6""#)] {
+        bench.connect(conn, Id([conn as u8; 20]));
+        let text = format!(r#"{{"type":"announce","networkName":{name},"data":{{}}}}"#);
+        bench.tell(Input::Text { conn: ConnId(conn), text: &text });
+    }
+    let five = bench.hub.peers(Some("5"));
+    assert!(five.len() == 2 && five.iter().all(|peer| peer.network == "5"), "{five:?}");
+    let names: Vec<String> = bench.hub.networks().into_iter().map(|network| network.network).collect();
+    assert_eq!(names, ["5", "5", "6"], "two networks, whose clients do not see each other");
+}
+
+#[test]
 fn a_lone_hub_is_ready_when_it_knows_that_nobody_else_is_there() {
     let mut bench = Bench::new(Settings::default());
     bench.tell(Input::Timer);

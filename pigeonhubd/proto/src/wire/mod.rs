@@ -18,6 +18,11 @@ pub const MAX_NETWORK_NAME: usize = 256;
 /// that, as JSON. To them 5 and "5" are two networks, and they ignore messages of the other.
 pub const LITERAL: char = '\0';
 
+/// A network's name as people write it, who mean the same by 5 and "5".
+pub fn plain_network(name: &str) -> &str {
+    name.strip_prefix(LITERAL).unwrap_or(name)
+}
+
 /// A message that a hub passes from one peer to another without looking inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SignalKind {

@@ -8,6 +8,7 @@ use crate::directory::{Home, network_hash};
 use crate::hub::Hub;
 use crate::id::Id;
 use crate::time::Now;
+use crate::wire::plain_network;
 
 /// Why an id that a person typed is not enough.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +45,7 @@ impl Hub {
                 stored.unreachable_since.is_none() && stored.record.serves(hash)
             };
             NetworkInfo {
-                network: name.to_string(),
+                network: plain_network(name).to_owned(),
                 local_peers,
                 remote_peers: network.peers.len() - local_peers,
                 hubs: self.gossip.records.iter().filter(|(_, stored)| serves(stored)).count(),
@@ -167,7 +168,7 @@ impl Hub {
             ),
         };
         let (peer_id, network) = match entry {
-            Some(entry) => (Some(entry.peer.to_string()), Some(entry.network.to_string())),
+            Some(entry) => (Some(entry.peer.to_string()), Some(plain_network(&entry.network).to_owned())),
             None => (None, None),
         };
         Some(RouteInfo { peer_id, network, hub_id, path, why })
