@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import json
+import random
 import signal
 import socket
 import sys
@@ -25,9 +26,15 @@ def now():
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """One that no connection of another program takes meanwhile: the kernel chooses those from 32768 on."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one:
+            try:
+                one.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 async def until(what, is_so, patience=PATIENCE, pace=0.02):
