@@ -2,10 +2,12 @@
 //! message and the right exit status, or the hub goes on.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::Write as _;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
+use nix::fcntl::OFlag;
 use serde_json::json;
 
 use crate::harness::{Ground, Hub, Need, Plan, Raw, skipped, until_ok};
@@ -263,4 +265,29 @@ fn a_wall_clock_that_jumps_disturbs_nobody() {
     first.wait_ready(1);
     let mut pair = Pair::join(&first, &second);
     pair.goes_on();
+}
+
+/// A pager, a log shipper or the journal may stand still.
+#[test]
+fn a_log_that_nobody_reads_stops_nothing() {
+    let ground = Ground::new();
+    let path = ground.folder().join("log");
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success());
+    // Open for both, it waits for no reader; full from the first line on.
+    let mut options = fs::OpenOptions::new();
+    let mut full =
+        options.read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).expect("a pipe");
+    while full.write(&[b'x'; 4096]).is_ok() {}
+    let into = format!("exec \"$0\" \"$@\" 2>'{}'", path.display());
+    let mut hub = Plan::first().under(&["sh", "-c", &into]).start(&ground);
+    let mut pair = Pair::join(&hub, &hub);
+    for _ in 0..5 {
+        pair = pair.comes_again(&hub);
+        pair.goes_on();
+    }
+    hub.wait("it to answer pigeonctl", |status| status.local_peers == 2);
+    let dropped = hub.figure("pigeonhubd_log_dropped_total");
+    assert_eq!(dropped, 0, "what waits has room");
+    assert!(hub.stop().success());
 }

@@ -6,13 +6,14 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pigeonhub_proto::control::{Answer, Command, EventInfo, ProbeHop, Status};
+use pigeonhub_proto::event::{KEPT, Kind};
 use serde_json::json;
 
 use crate::call::{self, Call};
 use crate::cli::{Since, event_names};
 use crate::commands::Front;
 use crate::failure::Failure;
-use crate::look::{Look, Paint, count, duration, millis, now_ms};
+use crate::look::{Look, Paint, count, duration, millis, now_ms, timestamp};
 use crate::table::{Cell, table};
 use crate::talk::say;
 use crate::text::clean;
@@ -261,12 +262,15 @@ pub(crate) fn events(
 ) -> Result<(), Failure> {
     // As hubs write them, however they were typed.
     let same = |typed: &String| event_names().find(|name| name.eq_ignore_ascii_case(typed));
-    let types = types.iter().map(|typed| same(typed).unwrap_or(typed).to_owned()).collect();
+    let types: Vec<String> = types.iter().map(|typed| same(typed).unwrap_or(typed).to_owned()).collect();
     let socket = front.socket()?;
     let number = match since {
         Some(Since::Number(number)) => number,
         _ => 0,
     };
+    if let Some(Since::Ago(ago)) = since {
+        tell_what_is_kept(&socket, &types, ago)?;
+    }
     let mut call = Call::open(&socket)?;
     let mut answer = call.ask(Command::Events { since: number, types, follow })?;
     let mut first = true;
@@ -291,6 +295,27 @@ pub(crate) fn events(
         first = false;
         answer = call.next(io::stdout())?.ok_or(Failure::HungUp { socket: socket.clone() })?;
     }
+}
+
+/// Says of which kinds of events older ones are gone that were asked for.
+fn tell_what_is_kept(socket: &Path, types: &[String], ago: Duration) -> Result<(), Failure> {
+    let all = Command::Events { since: 0, types: Vec::new(), follow: false };
+    let Answer::Events(events) = call::ask(socket, all)? else { return Err(unexpected(socket)) };
+    for kind in [Kind::Clients, Kind::Strangers, Kind::Hubs] {
+        if !types.is_empty() && !types.iter().any(|name| Kind::of(name) == kind) {
+            continue;
+        }
+        let mut kept = events.iter().filter(|event| Kind::of(&event.event) == kind);
+        let Some(oldest) = kept.next() else { continue };
+        let full = kept.count() + 1 >= KEPT;
+        if full && is_since(oldest, Some(Since::Ago(ago))) {
+            let (about, at) = (kind.name(), timestamp(oldest.at));
+            say(&format!(
+                "pigeonctl: events about {about} are kept since {at}; older ones may be in the log"
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn is_since(event: &EventInfo, since: Option<Since>) -> bool {

@@ -193,6 +193,7 @@ impl Driver {
             }
             self.take_bundles();
             self.finish();
+            self.log.catch_up();
             self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
             if let Some(keeper) = &mut self.keeper {
                 keeper.turn(Instant::now(), || self.hub.urls_to_remember());

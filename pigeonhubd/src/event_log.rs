@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pigeonhub_proto::event::Event;
+use pigeonhub_proto::event::{Event, Kind};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -13,53 +13,99 @@ use tracing::{info, warn};
 use crate::events::Events;
 use crate::journal;
 
-/// Events about misbehaviour of others that are written in one [`WINDOW`];
-/// further ones are counted. A stranger could fill the disk otherwise.
-const MAX_COMPLAINTS: u32 = 20;
+/// Lines about clients in one [`WINDOW`]. The disk would be full of them otherwise, and whoever
+/// connects and announces without end could see to it.
+const CLIENTS: u32 = 100;
+/// Lines about misbehaviour of others in one [`WINDOW`].
+const STRANGERS: u32 = 20;
 
-/// See [`MAX_COMPLAINTS`].
+/// See [`CLIENTS`] and [`STRANGERS`]; further ones are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Writes events, within a limit for those that strangers can cause at will.
+/// Writes events, within a limit for those that others can cause at will.
 #[derive(Debug)]
 pub struct EventLog {
     events: Arc<Events>,
-    window: Option<Instant>,
-    written: u32,
-    skipped: u32,
+    clients: Quota,
+    strangers: Quota,
 }
 
 impl EventLog {
-    /// Keeps what it writes in `events` too.
+    /// Keeps events in `events` too.
     pub fn new(events: Arc<Events>) -> Self {
-        Self { events, window: None, written: 0, skipped: 0 }
+        let (clients, strangers) =
+            (Quota::new(Kind::Clients, CLIENTS), Quota::new(Kind::Strangers, STRANGERS));
+        Self { events, clients, strangers }
     }
 
     /// Writes one event. `at` is milliseconds since the Unix epoch.
     pub fn write(&mut self, event: &Event, at: u64) {
-        let complaint = matches!(event, Event::Refused { .. } | Event::HubRejected { .. });
-        if complaint && !self.may_complain() {
-            return;
-        }
         let Some(entry) = Entry::new(event) else { return };
-        let warning = matches!(event, Event::HubMeshDegraded { .. } | Event::HubRejected { .. });
-        entry.write(warning);
+        let now = Instant::now();
+        let may = match Kind::of(&entry.name) {
+            Kind::Clients => self.clients.take(now),
+            Kind::Strangers => self.strangers.take(now),
+            Kind::Hubs => true,
+        };
+        if may {
+            let warning = matches!(event, Event::HubMeshDegraded { .. } | Event::HubRejected { .. });
+            entry.write(warning);
+        }
         self.events.push(entry.name, entry.fields, at);
     }
 
-    fn may_complain(&mut self) -> bool {
-        let now = Instant::now();
-        if self.window.is_none_or(|start| now - start >= WINDOW) {
-            if self.skipped > 0 {
-                warn!(count = self.skipped, "more of them were not written");
-            }
-            (self.window, self.written, self.skipped) = (Some(now), 0, 0);
+    /// Says how many lines were left out, when more may be written. To be called now and then.
+    pub fn catch_up(&mut self) {
+        if self.clients.left_out + self.strangers.left_out > 0 {
+            self.catch_up_at(Instant::now());
         }
-        let may = self.written < MAX_COMPLAINTS;
+    }
+
+    fn catch_up_at(&mut self, now: Instant) {
+        for quota in [&mut self.clients, &mut self.strangers] {
+            if quota.left_out > 0 {
+                quota.renew(now);
+            }
+        }
+    }
+}
+
+/// How many lines of a kind may be written.
+#[derive(Debug)]
+struct Quota {
+    kind: Kind,
+    most: u32,
+    since: Option<Instant>,
+    written: u32,
+    left_out: u32,
+}
+
+impl Quota {
+    fn new(kind: Kind, most: u32) -> Self {
+        Self { kind, most, since: None, written: 0, left_out: 0 }
+    }
+
+    fn renew(&mut self, now: Instant) {
+        if self.since.is_some_and(|since| now - since < WINDOW) {
+            return;
+        }
+        if self.left_out > 0 {
+            let (count, about) = (self.left_out, self.kind.name());
+            info!(
+                count,
+                about, "more such events, of which there are no lines; pigeonctl events has the last"
+            );
+        }
+        (self.since, self.written, self.left_out) = (Some(now), 0, 0);
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        self.renew(now);
+        let may = self.written < self.most;
         if may {
             self.written += 1;
         } else {
-            self.skipped += 1;
+            self.left_out += 1;
         }
         may
     }
@@ -224,14 +270,32 @@ mod tests {
     }
 
     #[test]
-    fn complaints_have_a_limit_and_others_have_none() {
+    fn lines_that_others_cause_have_a_limit_for_each_kind_and_the_hubs_own_have_none() {
+        use tracing_subscriber::layer::SubscriberExt;
         let events = Arc::new(Events::default());
         let mut log = EventLog::new(Arc::clone(&events));
-        for _ in 0..100 {
+        let kept = Kept::default();
+        let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(kept.clone()));
+        let lines = |what: &str| {
+            let kept = kept.0.lock().expect("no panic");
+            let so = |entry: &&(&str, String)| entry.0 == "message" && entry.1.starts_with(what);
+            kept.iter().filter(so).count() as u32
+        };
+        for _ in 0..200 {
+            log.write(&Event::PeerConnected { peer_id: Id::default() }, 0);
             log.write(&Event::Refused { from: String::from("x"), reason: String::from("y") }, 0);
             log.write(&Event::HubMeshReady { p2p_connections: 0, total_hubs: 1 }, 0);
         }
-        assert_eq!(events.since(0, &[String::from("refused")]).len(), MAX_COMPLAINTS as usize);
-        assert_eq!(events.since(0, &[String::from("hubMeshReady")]).len(), 100);
+        let written = [lines("peerConnected"), lines("refused"), lines("hubMeshReady")];
+        assert_eq!(written, [CLIENTS, STRANGERS, 200]);
+        assert_eq!(events.since(0, &[]).len(), 600, "all are kept");
+        log.catch_up();
+        assert_eq!(lines("more such events"), 0);
+        log.catch_up_at(Instant::now() + WINDOW);
+        assert_eq!(lines("more such events"), 2);
+        log.catch_up();
+        assert_eq!(lines("more such events"), 2, "told once");
+        log.write(&Event::PeerConnected { peer_id: Id::default() }, 0);
+        assert_eq!(lines("peerConnected"), CLIENTS + 1);
     }
 }

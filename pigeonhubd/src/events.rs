@@ -1,15 +1,13 @@
 //! The last events, kept for whoever asks, and told to whoever follows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use pigeonhub_proto::control::EventInfo;
+use pigeonhub_proto::event::{KEPT, Kind};
 use serde_json::{Map, Value};
 use tokio::sync::broadcast;
-
-/// Events that are kept; the oldest go first.
-pub const KEPT: usize = 1000;
 
 /// Events that a follower may be behind; what it missed shows in their numbers.
 const BEHIND: usize = 1024;
@@ -25,7 +23,7 @@ pub struct Events {
 #[derive(Debug, Default)]
 struct Ring {
     last: u64,
-    kept: VecDeque<Arc<EventInfo>>,
+    kept: BTreeMap<Kind, VecDeque<Arc<EventInfo>>>,
 }
 
 impl Default for Events {
@@ -40,10 +38,11 @@ impl Events {
         let mut ring = self.lock();
         ring.last += 1;
         let info = Arc::new(EventInfo { number: ring.last, at, event, fields });
-        if ring.kept.len() == KEPT {
-            ring.kept.pop_front();
+        let kept = ring.kept.entry(Kind::of(&info.event)).or_default();
+        if kept.len() == KEPT {
+            kept.pop_front();
         }
-        ring.kept.push_back(Arc::clone(&info));
+        kept.push_back(Arc::clone(&info));
         // Nobody may be following.
         let _ = self.news.send(info);
     }
@@ -71,8 +70,10 @@ impl Events {
     }
 
     fn select(ring: &Ring, since: u64, types: &[String]) -> Vec<EventInfo> {
-        let kept = ring.kept.iter().filter(|info| info.number > since && wanted(info, types));
-        kept.map(|info| EventInfo::clone(info)).collect()
+        let kept = ring.kept.values().flatten().filter(|info| info.number > since && wanted(info, types));
+        let mut kept: Vec<EventInfo> = kept.map(|info| EventInfo::clone(info)).collect();
+        kept.sort_unstable_by_key(|info| info.number);
+        kept
     }
 
     fn lock(&self) -> MutexGuard<'_, Ring> {
@@ -103,5 +104,21 @@ mod tests {
         assert_eq!(before.len(), 1);
         events.push(String::from("last"), Map::new(), 0);
         assert_eq!(news.try_recv().map(|info| info.number).ok(), Some(1006));
+    }
+
+    #[test]
+    fn however_many_clients_come_and_go_what_the_mesh_did_is_kept() {
+        let events = Events::default();
+        events.push(String::from("hubMeshReady"), Map::new(), 0);
+        for i in 0..3 * KEPT as u64 {
+            events.push(String::from("peerConnected"), Map::new(), i);
+            events.push(String::from("refused"), Map::new(), i);
+        }
+        events.push(String::from("hubMeshDegraded"), Map::new(), 0);
+        let all = events.since(0, &[]);
+        assert_eq!(all.len(), 2 + 2 * KEPT);
+        assert!(all.is_sorted_by_key(|info| info.number));
+        let ends = [all.first(), all.last()].map(|info| info.map(|info| info.event.as_str()));
+        assert_eq!(ends, [Some("hubMeshReady"), Some("hubMeshDegraded")]);
     }
 }

@@ -24,7 +24,7 @@
 //! | [`channel`] | WebRTC data channels |
 //! | [`control`] | the control socket |
 //! | [`panics`] | faults of this program: logged and counted |
-//! | [`logging`], [`journal`] | lines on standard error, or entries of the journal |
+//! | [`logging`], [`log_queue`], [`journal`] | lines on standard error, or entries of the journal |
 //! | [`event_log`], [`events`] | what happens: written, kept and followed |
 //! | [`service`], [`notify`], [`inherit`] | this process as a service of systemd |
 //! | [`options`] | command line, environment and files, read into one configuration |
@@ -55,6 +55,7 @@ pub mod inherit;
 pub mod journal;
 pub mod keys;
 pub mod listener;
+pub mod log_queue;
 pub mod logging;
 pub mod metrics;
 pub mod monitor;

@@ -4,7 +4,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::IsTerminal;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -18,6 +18,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::journal;
+use crate::log_queue::{Backlog, Queue};
+
+/// How long the end waits for a log that stands still.
+pub const FLUSH: Duration = Duration::from_secs(1);
 
 /// Why a level is none.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +44,11 @@ impl LevelError {
 pub struct LogControl {
     handle: Option<reload::Handle<EnvFilter, Registry>>,
     state: Arc<Mutex<State>>,
+    backlog: Backlog,
 }
+
+/// Of the one log that a process has.
+static BACKLOG: OnceLock<Backlog> = OnceLock::new();
 
 #[derive(Default)]
 struct State {
@@ -64,20 +72,33 @@ pub fn start(level: &str, env: impl Fn(&str) -> Option<OsString>) -> Result<LogC
             .with_target(false)
             .fmt_fields(Plain)
     });
-    let subscriber = tracing_subscriber::registry().with(filter).with(journal).with(lines);
+    let writer = tracing_subscriber::registry().with(journal).with(lines);
+    let (queue, backlog) = Queue::start(writer).map_err(|error| LevelError::new(level, error))?;
+    let subscriber = tracing_subscriber::registry().with(filter).with(queue);
     subscriber.try_init().map_err(|error| LevelError::new(level, error))?;
     let state = State { configured: level.to_owned(), back: None };
-    Ok(LogControl { handle: Some(handle), state: Arc::new(Mutex::new(state)) })
+    let backlog = BACKLOG.get_or_init(|| backlog).clone();
+    Ok(LogControl { handle: Some(handle), state: Arc::new(Mutex::new(state)), backlog })
 }
 
 /// Says why this process ends, on standard error; if that is the journal, as
 /// errors (sd-daemon(3)). No entry of its own with fields: the journal looks up
-/// whose those are when it reads them, and this process may be gone by then.
+/// whose those are when it reads them, and this process may be gone by then. Waits no
+/// longer than [`FLUSH`] for a reader that stands still.
 pub fn fatal(why: &str, env: impl Fn(&str) -> Option<OsString>) {
     let level = if journal::is_stderr(env) { "<3>" } else { "" };
+    let mut lines = String::new();
     for (number, line) in why.lines().enumerate() {
         let name = if number == 0 { "pigeonhubd: " } else { "" };
-        eprintln!("{level}{name}{line}");
+        lines += &format!("{level}{name}{line}\n");
+    }
+    let (written, done) = std::sync::mpsc::channel();
+    let writer = std::thread::Builder::new().spawn(move || {
+        eprint!("{lines}");
+        let _ = written.send(());
+    });
+    if writer.is_ok() {
+        let _ = done.recv_timeout(FLUSH);
     }
 }
 
@@ -91,7 +112,17 @@ fn filter(level: &str) -> Result<EnvFilter, LevelError> {
     EnvFilter::builder().parse(own).map_err(|error| LevelError::new(level, error))
 }
 
+/// Log entries of this process that were dropped, for those before them were not taken in time.
+pub fn dropped() -> u64 {
+    BACKLOG.get().map_or(0, Backlog::dropped)
+}
+
 impl LogControl {
+    /// What waits to be written, and what was dropped.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
     /// The configuration has another level: it counts from now on.
     pub fn configure(&self, level: &str) -> Result<(), LevelError> {
         self.set(level, None)?;

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Ok(log) => log,
         Err(error) => return failed(&error, options::EX_CONFIG),
     };
+    let backlog = log.backlog().clone();
     panics::install();
     if let Err(error) = daemon::raise_file_limit() {
         tracing::warn!("the limit of open files stays as it is: {error}");
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
     let ended = runtime.block_on(daemon::run(&config, &paths::surroundings(env), origin));
     // A file of the configuration may be read just now, from a disk that does not answer.
     runtime.shutdown_timeout(END_TIMEOUT);
+    backlog.flush(logging::FLUSH);
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, error.exit_code()),

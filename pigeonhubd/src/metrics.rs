@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub backlog: usize,
     /// Panics so far.
     pub panics: u64,
+    /// Log entries that were dropped.
+    pub log_dropped: u64,
     /// Tasks that have not ended.
     pub tasks: usize,
     /// This process.

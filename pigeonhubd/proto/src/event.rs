@@ -53,6 +53,41 @@ pub enum Event {
 /// is in force, or was refused; a command changed something.
 pub const OF_DAEMON: [&str; 3] = ["configReloaded", "configRejected", "controlCommand"];
 
+/// Events of one [`Kind`] that a hub keeps; the oldest go first.
+pub const KEPT: usize = 1000;
+
+/// Kinds of events. Each is kept and limited by itself: however many of one there are, none of
+/// another is lost for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Of clients, who come and go as they like.
+    Clients,
+    /// Of those who broke a rule or were turned away, whoever they are.
+    Strangers,
+    /// Of the mesh, and of this hub itself.
+    Hubs,
+}
+
+impl Kind {
+    /// The kind of an event by its name.
+    pub fn of(event: &str) -> Self {
+        match event {
+            "peerConnected" | "peerAnnounced" | "peerDisconnected" => Self::Clients,
+            "hubRejected" | "refused" => Self::Strangers,
+            _ => Self::Hubs,
+        }
+    }
+
+    /// The kind's name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Strangers => "strangers",
+            Self::Hubs => "hubs",
+        }
+    }
+}
+
 impl Event {
     /// The name of every event, in the order of their definition.
     pub const NAMES: [&str; 15] = [
@@ -118,5 +153,8 @@ mod tests {
         let name = |event: &Event| serde_json::to_value(event).expect("an object")["event"].clone();
         let named: Vec<_> = Event::examples().iter().map(name).collect();
         assert_eq!(named, Event::NAMES);
+        let kinds = Event::NAMES.map(Kind::of);
+        let count = |kind: Kind| kinds.iter().filter(|one| **one == kind).count();
+        assert_eq!([Kind::Clients, Kind::Strangers, Kind::Hubs].map(count), [3, 2, 10]);
     }
 }

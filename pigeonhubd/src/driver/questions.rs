@@ -16,6 +16,7 @@ use super::Driver;
 use crate::backlog;
 use crate::connections::CHANNEL_QUEUE;
 use crate::edge::{EVENT_QUEUE, Query, Refusal};
+use crate::logging;
 use crate::metrics::{self, Snapshot};
 use crate::panics;
 use crate::process::Process;
@@ -87,6 +88,7 @@ impl Driver {
             channel_events: (self.inlets.channel_events.len(), CHANNEL_QUEUE),
             backlog: backlog::bytes(),
             panics: panics::count(),
+            log_dropped: logging::dropped(),
             tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
             process: Process::now(),
             started: Duration::from_millis(now.unix_ms).saturating_sub(now.mono.since(Time(0))).as_secs_f64(),

@@ -304,6 +304,8 @@ impl Snapshot {
         page.info("pigeonhubd_build", "This program.", &version)?;
         let help = "Panics. Each ended one session, link or request; its backtrace is in the log.";
         page.counter("pigeonhubd_panics", help, self.panics)?;
+        let help = "Log entries that were dropped: the journal, or who reads standard error, had not taken those before.";
+        page.counter("pigeonhubd_log_dropped", help, self.log_dropped)?;
         let help = "Tasks that have not ended; sessions, links and dials have some each.";
         page.gauge("pigeonhubd_tasks", help, self.tasks)?;
         let (seconds, bytes) = (Some(&Unit::Seconds), Some(&Unit::Bytes));

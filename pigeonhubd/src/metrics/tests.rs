@@ -43,6 +43,7 @@ fn snapshot() -> Snapshot {
         channel_events: (2, 256),
         backlog: 655_360,
         panics: 0,
+        log_dropped: 0,
         tasks: 9,
         process: Process::now(),
         started: 1_700_000_000.5,
