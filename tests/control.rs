@@ -1,8 +1,10 @@
 //! `pigeonctl` against running hubs.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::harness::{Ground, Hub, Plan, Raw, daemon, until_ok};
@@ -95,6 +97,24 @@ pub(crate) fn steer(hub: &Hub, command: &[&str]) -> (i32, String, String) {
     let output = pigeonctl(&[&["--socket", socket.to_str().expect("a plain path")], command].concat());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().expect("an exit status"), text(&output.stdout), text(&output.stderr))
+}
+
+/// The folder of a user goes with the last session of that user; rotators of logs send signals.
+#[test]
+fn a_hub_whose_folder_is_removed_and_that_is_sent_signals_goes_on_and_is_found_again() {
+    let ground = Ground::new();
+    let mut hub = Plan::first().start(&ground);
+    let mut client = Raw::join(&hub, &"a1".repeat(20), "pigeons");
+    std::fs::remove_dir_all(hub.control_socket().parent().expect("a folder")).expect("its own");
+    for signal in [Signal::SIGUSR1, Signal::SIGUSR2] {
+        hub.signal(signal);
+    }
+    let socket = hub.control_socket();
+    until_ok("the hub is found again", || UnixStream::connect(&socket).map_err(|error| error.to_string()));
+    assert_eq!(hub.status().local_peers, 1);
+    client.clock();
+    assert!(hub.stop().success());
+    assert!(!socket.exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod users;
 
 use std::fs::Permissions;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWrite, AsyncWr
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 
 use self::caller::Caller;
 pub use self::desk::{Desk, MAX_FOLLOWERS};
@@ -46,6 +46,10 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who may call: this user and the group.
 const MODE: u32 = 0o660;
+
+/// How often the socket is looked at. Its folder may be removed: that of a user when the last session
+/// of that user ends.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Pause after an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -78,8 +82,22 @@ pub enum ControlError {
 /// A listening control socket.
 pub struct Socket {
     listener: Listener,
+    path: PathBuf,
+    /// Its file, by device and inode.
+    file: (u64, u64),
     /// The group that may call.
-    group: String,
+    group: Arc<str>,
+}
+
+impl Socket {
+    /// Whether callers find it.
+    fn is_there(&self) -> bool {
+        file_of(&self.path).is_ok_and(|file| file == self.file)
+    }
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 /// Listens on `control.sock` in an existing directory. Replaces a socket that
@@ -105,27 +123,40 @@ pub fn bind(runtime_dir: &Path) -> Result<Socket, ControlError> {
     let listener = ListenerOptions::new().name(name).mode(MODE).create_tokio().map_err(other)?;
     // The user's mask took away from it what the group needs.
     std::fs::set_permissions(&path, Permissions::from_mode(MODE)).map_err(other)?;
-    let group = caller::group_of(&path);
-    Ok(Socket { listener, group })
+    let file = file_of(&path).map_err(other)?;
+    let group = Arc::from(caller::group_of(&path));
+    Ok(Socket { listener, path, file, group })
 }
 
 /// Answers callers for ever. Dropping this future hangs up on all of them, and
-/// removes the socket.
-pub async fn serve(socket: Socket, desk: Desk) {
-    let Socket { listener, group } = socket;
-    let (desk, group): (Arc<Desk>, Arc<str>) = (Arc::new(desk), Arc::from(group));
+/// removes the socket. If somebody else removes it, `bind_again` makes another one.
+pub async fn serve(mut socket: Socket, desk: Desk, bind_again: impl Fn() -> Result<Socket, String>) {
+    let desk = Arc::new(desk);
+    let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut missing = false;
     let places = Arc::new(Semaphore::new(MAX_CALLERS));
     let mut callers = JoinSet::new();
     let mut told = false;
     loop {
         while callers.try_join_next().is_some() {}
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            _ = look.tick() => {
+                let before = std::mem::replace(&mut missing, !socket.is_there());
+                if missing {
+                    replace(&mut socket, &bind_again, before);
+                    missing = !socket.is_there();
+                }
+                continue;
+            }
+        };
         // Once, however long it lasts.
         let known = std::mem::replace(&mut told, accepted.is_err());
         match accepted {
             Ok(stream) => match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => {
-                    let (desk, group) = (Arc::clone(&desk), Arc::clone(&group));
+                    let (desk, group) = (Arc::clone(&desk), Arc::clone(&socket.group));
                     callers.spawn(async move {
                         let _place = place;
                         call(stream, &desk, &group).await
@@ -145,6 +176,23 @@ pub async fn serve(socket: Socket, desk: Desk) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Another socket in place of one that was removed. What hinders is told once.
+fn replace(socket: &mut Socket, bind_again: impl Fn() -> Result<Socket, String>, told: bool) {
+    let path = socket.path.display();
+    match bind_again() {
+        Ok(new) => {
+            tracing::info!("the control socket {path} was gone, and is there again");
+            // Its path is the new one's by now.
+            socket.listener.do_not_reclaim_name_on_drop();
+            *socket = new;
+        }
+        Err(error) if !told => {
+            tracing::warn!("the control socket {path} is gone, and pigeonctl finds no hub: {error}");
+        }
+        Err(_) => {}
     }
 }
 

@@ -165,6 +165,12 @@ impl Daemon {
         let reloader = Arc::new(Reloader::new(load, around.clone(), running, secrets, again, outlets));
         let desk = Desk::new(edge.clone(), Arc::clone(&events), Arc::clone(&reloader));
 
+        let (running, surroundings) = (Arc::clone(&config), around.clone());
+        let bind_again = move || {
+            let folder =
+                paths::make_runtime_dir(&running, &surroundings).map_err(|error| error.to_string())?;
+            control::bind(&folder).map_err(|error| error.to_string())
+        };
         let monitor_site = site(&config, &Credentials::default(), edge.clone());
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
         let mut dialler = Dialler::new(edge, config.listen.max_message_size);
@@ -186,8 +192,11 @@ impl Daemon {
             stop,
             driver: tokio::spawn(driver.run()),
             listener: tokio::spawn(listener::serve(listeners, live, stopping)),
-            control: tokio::spawn(async {
-                tokio::join!(control::serve(control, desk), monitor::serve(monitoring, monitor_site));
+            control: tokio::spawn(async move {
+                tokio::join!(
+                    control::serve(control, desk, bind_again),
+                    monitor::serve(monitoring, monitor_site)
+                );
             }),
             _state: state,
         })
@@ -253,6 +262,9 @@ pub async fn run(config: &Config, around: &Surroundings, origin: Origin) -> Resu
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    // Rotators of logs send these, by habit. They mean nothing here, but would end the process.
+    let _first = signal(SignalKind::user_defined1()).map_err(DaemonError::Signals)?;
+    let _second = signal(SignalKind::user_defined2()).map_err(DaemonError::Signals)?;
     let mut daemon = Daemon::start_from(config, around, origin)?;
     loop {
         tokio::select! {

@@ -17,7 +17,7 @@ use crate::ground::{Folder, answer, desk};
 fn start(folder: &Path) -> JoinSet<()> {
     let (edge, Intake { mut queries, .. }) = Edge::new();
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(bind(folder).unwrap(), desk(edge)));
+    tasks.spawn(serve(bind(folder).unwrap(), desk(edge), || Err(String::from("not again"))));
     tasks.spawn(async move {
         while let Some(query) = queries.recv().await {
             let _ = query.reply.send(Ok(answer(&query.command)));
@@ -164,7 +164,7 @@ async fn the_driver_may_be_gone() {
     let (edge, intake) = Edge::new();
     drop(intake);
     let mut tasks = JoinSet::new();
-    tasks.spawn(serve(bind(folder.path()).unwrap(), desk(edge)));
+    tasks.spawn(serve(bind(folder.path()).unwrap(), desk(edge), || Err(String::from("not again"))));
     let mut caller = Caller::new(folder.path()).await;
     assert_eq!(caller.fault(r#"{"v":1,"cmd":"status"}"#).await, "the hub is shutting down");
 }
