@@ -21,7 +21,8 @@ pub(crate) fn socket(port: Option<u16>) -> Result<PathBuf, Failure> {
     if let Some(port) = port {
         let places = control_sockets(port, &around);
         let looked = places.iter().map(|place| place.display().to_string()).collect();
-        return places.into_iter().find(|place| is_socket(place)).ok_or(Failure::NoneFound { looked });
+        let is_there = |place: &PathBuf| in_its_users_folder(place) && is_socket(place);
+        return places.into_iter().find(is_there).ok_or(Failure::NoneFound { looked });
     }
     let folders = folders(&around);
     let mut found: BTreeMap<u16, PathBuf> = BTreeMap::new();
@@ -68,13 +69,24 @@ fn folders(around: &Surroundings) -> Vec<PathBuf> {
     folders.map(Path::to_owned).collect()
 }
 
-fn sockets_in(folder: &Path) -> Vec<(u16, PathBuf)> {
-    // Everyone can make a folder of such a name in /tmp.
+/// Whether a folder of instances is that of the user whose number is in its name, if it is in /tmp:
+/// everyone can make a folder of such a name there.
+fn is_its_users(folder: &Path) -> bool {
     let own = |meta: std::fs::Metadata| {
-        meta.is_dir() && folder == Path::new(&format!("/tmp/pigeonhubd-{}", meta.uid()))
+        meta.is_dir()
+            && meta.mode() & 0o022 == 0
+            && folder == Path::new(&format!("/tmp/pigeonhubd-{}", meta.uid()))
     };
-    let named_by_user = folder.parent() == Some(Path::new("/tmp"));
-    if named_by_user && !folder.symlink_metadata().is_ok_and(own) {
+    folder.parent() != Some(Path::new("/tmp")) || folder.symlink_metadata().is_ok_and(own)
+}
+
+/// The same of the folder in which a socket's instance is.
+fn in_its_users_folder(socket: &Path) -> bool {
+    socket.ancestors().nth(2).is_none_or(is_its_users)
+}
+
+fn sockets_in(folder: &Path) -> Vec<(u16, PathBuf)> {
+    if !is_its_users(folder) {
         return Vec::new();
     }
     entries(folder)
@@ -104,5 +116,25 @@ fn answers(socket: &Path) -> bool {
     match UnixStream::connect(socket) {
         Ok(_) => true,
         Err(error) => error.kind() == io::ErrorKind::PermissionDenied,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever is first could answer for another user's hub.
+    #[test]
+    fn a_folder_in_tmp_that_is_not_its_users_is_not_believed() {
+        let other = nix::unistd::geteuid().as_raw() + 424_242;
+        let folder = PathBuf::from(format!("/tmp/pigeonhubd-{other}"));
+        std::fs::create_dir_all(folder.join("3000")).expect("a folder");
+        let socket = folder.join("3000").join(CONTROL_SOCKET);
+        let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        let believed = (in_its_users_folder(&socket), sockets_in(&folder).len());
+        drop(listener);
+        std::fs::remove_dir_all(&folder).expect("its own");
+        assert_eq!(believed, (false, 0));
+        assert!(in_its_users_folder(Path::new("/run/pigeonhubd/3000/control.sock")));
     }
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::paths::{self as rules, Surroundings};
 
@@ -90,8 +91,10 @@ impl StateDir {
         make(&path)?;
         let io = |source| PathError::Io { path: path.clone(), done: "locked", source };
         let (meta, uid) = (path.metadata().map_err(io)?, nix::unistd::geteuid().as_raw());
-        if meta.mode() & 0o002 != 0 {
-            let found = format!("mode {:04o} lets everyone write in it", meta.mode() & 0o7777);
+        // Root's group is root, or what a container has instead of a user of its own.
+        let group = if meta.gid() == 0 { 0 } else { 0o020 };
+        if meta.mode() & (0o002 | group) != 0 {
+            let found = format!("mode {:04o} lets others write in it", meta.mode() & 0o7777);
             return Err(PathError::Exposed { path, found, uid });
         }
         // Root may do what it likes anyway.
@@ -101,6 +104,8 @@ impl StateDir {
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        // What a link in its place leads to would be emptied.
+        options.custom_flags(OFlag::O_NOFOLLOW.bits());
         let mut lock = options.open(path.join(LOCK)).map_err(io)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -207,7 +212,24 @@ mod tests {
         assert!(owned(&dir.join("link"), uid).expect_err("a link").to_string().contains(": not a folder;"));
         fs::set_permissions(&*dir, Permissions::from_mode(0o777)).expect("chmod");
         let open = StateDir::open(dir.to_path_buf()).expect_err("exposed").to_string();
-        assert!(open.contains(": mode 0777 lets everyone write in it; should be"), "{open}");
+        assert!(open.contains(": mode 0777 lets others write in it; should be"), "{open}");
+        // Root, in a group that is not root's.
+        fs::set_permissions(&*dir, Permissions::from_mode(0o770)).expect("chmod");
+        if std::os::unix::fs::chown(&*dir, None, Some(1)).is_ok() {
+            let open = StateDir::open(dir.to_path_buf()).expect_err("exposed").to_string();
+            assert!(open.contains(": mode 0770 lets others write in it; should be"), "{open}");
+        }
+    }
+
+    #[test]
+    fn a_lock_that_is_a_link_empties_nothing() {
+        let dir = TestDir::new();
+        fs::write(dir.join("precious"), "kept").expect("a file");
+        fs::create_dir(dir.join("state")).expect("a folder");
+        std::os::unix::fs::symlink(dir.join("precious"), dir.join("state/lock")).expect("a link");
+        let refused = StateDir::open(dir.join("state")).expect_err("a link").to_string();
+        assert!(refused.contains("cannot be locked"), "{refused}");
+        assert_eq!(fs::read_to_string(dir.join("precious")).expect("a file"), "kept");
     }
 
     #[test]
