@@ -118,6 +118,26 @@ fn a_hub_whose_folder_is_removed_and_that_is_sent_signals_goes_on_and_is_found_a
 }
 
 #[test]
+fn who_is_connected_can_be_disconnected_announced_or_not() {
+    let ground = Ground::new();
+    let hub = Plan::first().start(&ground);
+    let (socket, silent) = (hub.control_socket(), "a1".repeat(20));
+    let ctl = |words: &[&str]| {
+        let output = pigeonctl(&[&["--socket", socket.to_str().expect("a plain path")], words].concat());
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        (output.status.success(), text.into_owned())
+    };
+    let mut client = Raw::connect(&hub, &silent);
+    let (found, told) = ctl(&["peers", "show", "a1a1"]);
+    assert!(!found && told.contains("has announced itself in no network"), "{told}");
+    let (done, told) = ctl(&["disconnect", "a1a1"]);
+    assert!(done && told.contains(&format!("disconnected {silent}")), "{told}");
+    let closed = client.wait_closed();
+    assert!(format!("{closed:?}").contains("1008"), "{closed:?}");
+    assert!(!ctl(&["disconnect", "a1a1"]).0, "it is gone");
+}
+
+#[test]
 fn pigeonctl_finds_ways_through_the_mesh() {
     let ground = Ground::new();
     let first = Plan::first().start(&ground);

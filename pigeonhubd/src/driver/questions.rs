@@ -120,7 +120,10 @@ impl Driver {
         let mut peers = self.hub.peers(None);
         peers.retain(|peer| peer.peer_id.eq_ignore_ascii_case(&text));
         if peers.is_empty() {
-            let text = format!("{id} is a hub, not a peer; `pigeonctl hubs` shows it");
+            let text = match self.hub.is_connected(&id) {
+                true => format!("{id} is connected here, and has announced itself in no network"),
+                false => format!("{id} is a hub, not a peer; `pigeonctl hubs` shows it"),
+            };
             return Err(Refusal { code: ControlErrorCode::NotFound, text });
         }
         Ok((id, peers))
@@ -152,9 +155,14 @@ impl Driver {
     }
 
     fn disconnect(&mut self, given: &str) -> Result<String, Refusal> {
-        let (id, peers) = self.peer(given)?;
-        if let Some(elsewhere) = peers.iter().find(|peer| !peer.local) {
-            let text = format!("{id} is a client of hub {}: disconnect it there", elsewhere.hub_id);
+        let id = self.hub.find_id(given)?;
+        // Announced or not.
+        if !self.hub.is_connected(&id) {
+            let (id, peers) = self.peer(given)?;
+            let text = match peers.first() {
+                Some(peer) => format!("{id} is a client of hub {}: disconnect it there", peer.hub_id),
+                None => format!("{id} is not connected here"),
+            };
             return Err(Refusal { code: ControlErrorCode::NotFound, text });
         }
         self.input(Input::Disconnect { peer: id });

@@ -58,6 +58,11 @@ impl Sessions {
         self.open.get_mut(&conn)
     }
 
+    /// The peers with a connection here, announced or not.
+    pub(super) fn peers(&self) -> impl Iterator<Item = &Id> {
+        self.by_peer.keys()
+    }
+
     pub(super) fn by_peer(&self, peer: &Id) -> Option<ConnId> {
         self.by_peer.get(peer).copied()
     }

@@ -127,7 +127,7 @@ impl Hub {
         }
         let hubs = self.gossip.records.iter().map(|(hub, _)| *hub).chain([self.id]);
         let legacies = self.legacies.values().filter_map(|legacy| legacy.hub);
-        let peers = self.directory.entries().map(|entry| entry.peer.id);
+        let peers = self.directory.entries().map(|entry| entry.peer.id).chain(self.sessions.peers().copied());
         let mut found: Vec<Id> =
             hubs.chain(legacies).chain(peers).filter(|id| id.to_string().starts_with(&wanted)).collect();
         found.sort_unstable();
@@ -140,6 +140,11 @@ impl Hub {
                 Err(FindError::Ambiguous { given: given.to_owned(), ids })
             }
         }
+    }
+
+    /// Whether a client of that id is connected here, announced or not.
+    pub fn is_connected(&self, peer: &Id) -> bool {
+        self.sessions.by_peer(peer).is_some()
     }
 
     /// Which way something for that peer or hub would take now.
