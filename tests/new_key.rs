@@ -32,7 +32,7 @@ fn a_mesh_is_given_a_new_key_hub_by_hub() {
     let mut second = plan.start(&ground);
     first.wait_ready(1);
     second.wait_ready(1);
-    let mut client = Raw::join(&first, &"a1".repeat(20), "pigeons");
+    let client = Raw::join(&first, &"a1".repeat(20), "pigeons");
 
     key(&of_first, NEW);
     let (code, changed, told) = steer(&first, &["reload"]);
@@ -42,11 +42,19 @@ fn a_mesh_is_given_a_new_key_hub_by_hub() {
         "{told}"
     );
     assert_eq!(first.status().p2p_links, 1, "the link stays");
+    drop(client);
     // A hub that has the old key still, and begins anew, is let in.
     assert!(second.stop().success());
     let second = plan.start_on(&ground, second.port);
     first.wait_ready(1);
     second.wait_ready(1);
+    // The one with the new key as well, which remembers the old one.
+    let mut first = first;
+    assert!(first.stop().success());
+    let first = Plan::first().with(&["--key-file", &first_key]).start_on(&ground, first.port);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    let mut client = Raw::join(&first, &"a1".repeat(20), "pigeons");
     key(&of_second, NEW);
     assert_eq!(steer(&second, &["reload"]).0, 0);
 
@@ -74,4 +82,40 @@ fn a_mesh_is_given_a_new_key_hub_by_hub() {
     );
     assert_eq!(first.status().known_hubs, 2);
     assert!(client.closed_by_now().is_none(), "the client stays");
+}
+
+/// A hub whose key is another one at its next start, as with a credential or a file that was replaced.
+#[test]
+fn a_hub_that_is_restarted_with_a_new_key_is_in_its_mesh_all_the_same() {
+    let ground = Ground::new();
+    let (of_first, first_key) = named(&ground, "first.key", OLD);
+    let (_, second_key) = named(&ground, "second.key", OLD);
+    let first = Plan::first().with(&["--key-file", &first_key]).start(&ground);
+    let plan = Plan::through([first.url().as_str()]).with(&["--key-file", &second_key]);
+    let second = plan.start(&ground);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    let mut first = first;
+    assert!(first.stop().success());
+    key(&of_first, NEW);
+    let first = Plan::first().with(&["--key-file", &first_key]).start_on(&ground, first.port);
+    first.wait_ready(1);
+    second.wait_ready(1);
+}
+
+/// Credentials are encrypted where they lie, perhaps, so no copy is kept of them.
+#[test]
+fn the_key_before_may_be_a_credential_too() {
+    let ground = Ground::new();
+    let credentials = ground.folder().join("credentials");
+    fs::create_dir(&credentials).expect("a folder");
+    key(&credentials.join("mesh.key"), NEW);
+    key(&credentials.join("mesh.key.before"), OLD);
+    let first = Plan::first().credentials(&credentials).start(&ground);
+    let (_, old_key) = named(&ground, "old.key", OLD);
+    let second = Plan::through([first.url().as_str()]).with(&["--key-file", &old_key]).start(&ground);
+    first.wait_ready(1);
+    second.wait_ready(1);
+    let state = ground.folder().join(format!("state-{}", first.port));
+    assert!(!state.join("mesh-keys.json").exists());
 }

@@ -28,6 +28,7 @@ use crate::events::Events;
 use crate::http::{Cors, Pages, Site};
 use crate::inherit::Inherited;
 use crate::journal;
+use crate::key_before::KeyBefore;
 use crate::keys::{self, KeyError};
 use crate::listener::{self, ListenError, Listening, Live};
 use crate::logging::LogControl;
@@ -131,6 +132,7 @@ impl Daemon {
         let state = StateDir::open(paths::state_dir(config, around))?;
         let hub_key = keys::hub_key(&state)?;
         let mesh_key = keys::mesh_key(config, around)?;
+        let key_before = keys::mesh_key_before(config, around)?;
         let control = control::bind(&paths::make_runtime_dir(config, around)?)?;
         let monitoring = monitor::bind(config)?;
         let listeners = keep(listening, &service);
@@ -141,6 +143,12 @@ impl Daemon {
         let keeper = Keeper::open(state.path(), &settings.namespace);
         let mut hub = Hub::new(settings, Arc::new(hub_key), mesh_key.clone(), rand::random(), clock.now());
         hub.remember(keeper.urls());
+        let kept_keys = KeyBefore::new(state.path(), keys::is_in_a_file(config, around));
+        let kept = kept_keys.in_use(&mesh_key, clock.now().unix_ms);
+        let key_before = key_before.map(|key| (key, Duration::MAX)).or(kept);
+        if let Some((key, for_long)) = key_before {
+            hub.accept_key(key, for_long);
+        }
         let hub_id = hub.id();
         info!("pigeonhubd {}, hub {hub_id}", env!("CARGO_PKG_VERSION"));
         for address in &addresses {
@@ -154,8 +162,14 @@ impl Daemon {
         let (changes, change_intake) = mpsc::channel(CHANGE_QUEUE);
         let events = Arc::new(Events::default());
         let to_service = Arc::clone(&service);
-        let outlets =
-            Outlets { changes, live: live_sender, log, service: to_service, events: Arc::clone(&events) };
+        let outlets = Outlets {
+            changes,
+            live: live_sender,
+            log,
+            service: to_service,
+            events: Arc::clone(&events),
+            keys: kept_keys,
+        };
         let load = load.unwrap_or_else(|| {
             let config = Arc::clone(&config);
             Arc::new(move || Ok(Config::clone(&config)))

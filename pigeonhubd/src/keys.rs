@@ -97,9 +97,27 @@ pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyEr
     mesh_key_from(&path, &load_or_make(&path)?, cure)
 }
 
+/// The mesh key before that systemd handed over beside the mesh key, if the unit has such a credential.
+/// It counts for as long as it is there.
+pub fn mesh_key_before(config: &Config, around: &Surroundings) -> Result<Option<MeshKey>, KeyError> {
+    let path = there(rules::mesh_key_before_credential(around));
+    let Some(path) = path.filter(|_| config.mesh.key_file.is_none()) else { return Ok(None) };
+    let bytes = read(&path, LARGEST_KEY)?;
+    mesh_key_from(&path, &bytes, "a credential of the unit's, should be at least").map(Some)
+}
+
+/// Whether the mesh key lies in a file that this hub's user reads, so that a copy shows it to nobody else.
+pub fn is_in_a_file(config: &Config, around: &Surroundings) -> bool {
+    config.mesh.key_file.is_some() || handed_over(around).is_none()
+}
+
 /// The credential, unless the unit has none.
 fn handed_over(around: &Surroundings) -> Option<PathBuf> {
-    rules::mesh_key_credential(around).filter(|path| !matches!(path.try_exists(), Ok(false)))
+    there(rules::mesh_key_credential(around))
+}
+
+fn there(path: Option<PathBuf>) -> Option<PathBuf> {
+    path.filter(|path| !matches!(path.try_exists(), Ok(false)))
 }
 
 /// As [`mesh_key`], for a hub that has one: `None` if none is named and this

@@ -32,7 +32,7 @@
 //! | [`metrics`], [`tally`], [`process`] | figures for monitoring |
 //! | [`monitor`] | where they are answered over HTTP |
 //! | [`remembered`] | the hubs of the mesh, kept for the next run |
-//! | [`paths`], [`keys`] | the hub's folders, and the secrets in them |
+//! | [`paths`], [`keys`], [`key_before`] | the hub's folders, and the secrets in them |
 
 pub mod admission;
 pub mod backlog;
@@ -53,6 +53,7 @@ pub mod handshake;
 pub mod http;
 pub mod inherit;
 pub mod journal;
+pub mod key_before;
 pub mod keys;
 pub mod listener;
 pub mod log_queue;

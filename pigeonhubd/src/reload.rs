@@ -2,6 +2,7 @@
 //! applied as a whole or not at all.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use pigeonhub_proto::config::Config;
 use pigeonhub_proto::control::{ConfigChange, ConfigValue, ReloadReport};
@@ -16,6 +17,7 @@ use crate::driver::Change;
 use crate::edge::Edge;
 use crate::events::Events;
 use crate::journal;
+use crate::key_before::KeyBefore;
 use crate::keys::{self, KeyError};
 use crate::listener::Live;
 use crate::logging::{LevelError, LogControl};
@@ -68,6 +70,7 @@ pub struct Reloader {
     log: LogControl,
     service: Arc<Service>,
     events: Arc<Events>,
+    keys: KeyBefore,
     // Held for a copy only.
     in_force: Mutex<InForce>,
     // Held for a whole reload: one at a time.
@@ -86,6 +89,8 @@ pub struct Outlets {
     pub service: Arc<Service>,
     /// To whoever follows events.
     pub events: Arc<Events>,
+    /// To the next run: the mesh key before.
+    pub keys: KeyBefore,
 }
 
 impl Reloader {
@@ -98,10 +103,10 @@ impl Reloader {
         edge: Edge,
         outlets: Outlets,
     ) -> Self {
-        let Outlets { changes, live, log, service, events } = outlets;
+        let Outlets { changes, live, log, service, events, keys } = outlets;
         let (in_force, turn) =
             (Mutex::new(InForce { config, key, credentials }), tokio::sync::Mutex::default());
-        Self { load, around, edge, changes, live, log, service, events, in_force, turn }
+        Self { load, around, edge, changes, live, log, service, events, keys, in_force, turn }
     }
 
     /// The configuration in force.
@@ -182,6 +187,11 @@ impl Reloader {
         if report.changed.iter().any(|change| change.key == "log.level") {
             self.log.configure(config.log.level.as_str())?;
         }
+        if report.mesh_key_changed {
+            let (keys, key) = (self.keys.clone(), key.clone());
+            // The driver has the key before already: this is for the next run.
+            let _ = tokio::task::spawn_blocking(move || keys.in_use(&key, unix_ms())).await;
+        }
         control::warn_of_unseen(&config);
         self.live.send_replace(live(&config, &credentials, &self.edge));
         *self.lock() = InForce { config: Arc::new(config), key, credentials };
@@ -218,6 +228,11 @@ impl Reloader {
     fn lock(&self) -> std::sync::MutexGuard<'_, InForce> {
         self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A configuration that may come into force.

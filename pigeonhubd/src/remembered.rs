@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -16,8 +17,6 @@ use tracing::warn;
 
 /// The file in the state folder.
 const FILE: &str = "mesh.json";
-/// Where it is written before it takes the place of the one before.
-const NEW_FILE: &str = "mesh.json.new";
 /// The largest file that is read, in bytes: 16 URLs are far below.
 const LARGEST: u64 = 64 * 1024;
 /// The shortest time between two looks at what is to be kept.
@@ -44,7 +43,7 @@ impl Keeper {
     /// What an earlier run kept in the state folder `dir`, if it was in a mesh of that namespace.
     pub fn open(dir: &Path, namespace: &str) -> Self {
         let of = || Kept { namespace: namespace.to_owned(), urls: Vec::new() };
-        let kept = match read(&dir.join(FILE)) {
+        let kept = match read::<Kept>(&dir.join(FILE)) {
             Ok(Some(kept)) if kept.namespace == namespace => kept,
             Ok(_) => of(),
             Err(error) => {
@@ -77,15 +76,16 @@ impl Keeper {
         let dir = self.dir.clone();
         // Disks take their time, and the driver has none.
         self.writing = Some(tokio::task::spawn_blocking(move || {
-            if let Err(error) = write(&dir, &text) {
-                warn!("{}: cannot be written: {error}", dir.join(FILE).display());
+            let path = dir.join(FILE);
+            if let Err(error) = write(&path, &text) {
+                warn!("{}: cannot be written: {error}", path.display());
             }
         }));
     }
 }
 
 /// None if there is no file.
-fn read(path: &Path) -> Result<Option<Kept>, String> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
     // A pipe in its place would else be waited for.
     let file = match OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
         Ok(file) if file.metadata().is_ok_and(|meta| !meta.is_file()) => {
@@ -104,12 +104,12 @@ fn read(path: &Path) -> Result<Option<Kept>, String> {
 }
 
 /// Whoever reads finds the old file or the new one, whole.
-fn write(dir: &Path, text: &[u8]) -> io::Result<()> {
-    let new = dir.join(NEW_FILE);
+pub(crate) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
+    let new = path.with_added_extension("new");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(text)?;
     file.sync_data()?;
-    rename(&new, dir.join(FILE))
+    rename(&new, path)
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
         keep(&mut keeper, &[]).await;
         assert_eq!(Keeper::open(&dir, "mesh").urls(), urls(&["c"]));
         assert_eq!(Keeper::open(&dir, "another mesh").urls(), urls(&[]));
-        assert!(!dir.join(NEW_FILE).exists());
+        assert!(!dir.join("mesh.json.new").exists());
     }
 
     #[tokio::test]

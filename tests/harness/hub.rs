@@ -118,6 +118,12 @@ impl Plan {
         self
     }
 
+    /// With the credentials in that folder, as systemd hands them over.
+    pub(crate) fn credentials(mut self, folder: &Path) -> Self {
+        self.environment.push(("CREDENTIALS_DIRECTORY", folder.to_owned()));
+        self
+    }
+
     fn address(&self) -> IpAddr {
         self.place.as_ref().map_or(Ipv4Addr::LOCALHOST.into(), |(_, address)| *address)
     }

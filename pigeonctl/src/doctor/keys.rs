@@ -260,14 +260,22 @@ pub(super) fn turned_away(event: &EventInfo, hubs: usize, now: u64, cure: &str) 
     (seconds < STRANGERS_MATTER).then(|| Finding::warning(WHAT, found, cure))
 }
 
+/// How the other hubs get this hub's key.
+pub(super) fn how_to_share(file: &Path) -> String {
+    // What systemd hands over is there while the hub runs, and nowhere else.
+    let how = match file.starts_with("/run/credentials") {
+        true => String::from(
+            "give the others the credential that this one has, at /etc/credstore/pigeonhubd.mesh.key",
+        ),
+        false => format!("copy {} to the others, and name it in mesh.key_file", file.display()),
+    };
+    format!("all hubs of a mesh need the same key: {how} (compare fingerprints with pigeonctl doctor there)")
+}
+
 /// What tells whether other hubs have the same key.
 fn sharing(running: Option<&Running>, strangers: usize, named: bool, file: &Path) -> Option<Finding> {
     const WHAT: &str = "key shared";
-    let cure = format!(
-        "all hubs of a mesh need the same key: copy {} to the others (compare fingerprints with pigeonctl doctor \
-         there) and name it in mesh.key_file",
-        file.display()
-    );
+    let cure = how_to_share(file);
     let events = running.into_iter().flat_map(|running| &running.events).rev();
     let hubs = running.map_or(0, |running| running.status.known_hubs);
     let rejected = events.into_iter().find_map(|event| turned_away(event, hubs, now_ms(), &cure));

@@ -13,6 +13,15 @@ use super::*;
 use crate::golden::{NOW, PLAIN, golden, shown};
 
 #[test]
+fn nobody_is_told_to_copy_what_systemd_hands_over() {
+    let handed =
+        keys::how_to_share(std::path::Path::new("/run/credentials/pigeonhubd@3001.service/mesh.key"));
+    assert!(handed.contains("/etc/credstore/pigeonhubd.mesh.key") && !handed.contains("/run"), "{handed}");
+    let file = keys::how_to_share(std::path::Path::new("/var/lib/pigeonhubd/mesh.key"));
+    assert!(file.contains("copy /var/lib/pigeonhubd/mesh.key to the others"), "{file}");
+}
+
+#[test]
 fn each_finding_has_its_cure() {
     let findings = [
         Finding::ok("open files", "20000 of the hub"),

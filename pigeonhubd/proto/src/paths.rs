@@ -91,6 +91,11 @@ pub fn mesh_key_credential(around: &Surroundings) -> Option<PathBuf> {
     absolute(&around.credentials_directory).map(|dir| dir.join("mesh.key"))
 }
 
+/// The mesh key before, if the unit has such a credential.
+pub fn mesh_key_before_credential(around: &Surroundings) -> Option<PathBuf> {
+    absolute(&around.credentials_directory).map(|dir| dir.join("mesh.key.before"))
+}
+
 /// Where the control socket of the hub on `port` may be, the likeliest first:
 /// the user's own, then the service's.
 pub fn control_sockets(port: u16, around: &Surroundings) -> Vec<PathBuf> {

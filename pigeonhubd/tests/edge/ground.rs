@@ -18,6 +18,7 @@ use pigeonhubd::control::Desk;
 use pigeonhubd::credentials::Credentials;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
 use pigeonhubd::http::{Cors, Pages, Site};
+use pigeonhubd::key_before::KeyBefore;
 use pigeonhubd::listener::{self, Live};
 use pigeonhubd::logging::LogControl;
 use pigeonhubd::outbox::Outbox;
@@ -275,6 +276,7 @@ pub(crate) fn desk(edge: Edge) -> Desk {
         log: LogControl::default(),
         service: Arc::default(),
         events: Arc::default(),
+        keys: KeyBefore::new(std::path::Path::new("/nowhere"), false),
     };
     let load = Arc::new(|| Ok(Config::default()));
     let key = MeshKey::new(b"sixteen bytes or more").unwrap();

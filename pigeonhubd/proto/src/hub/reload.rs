@@ -1,5 +1,7 @@
 //! New settings for a running hub. Clients and links stay.
 
+use std::time::Duration;
+
 use super::counters::LinkEnd;
 use super::{Hub, close};
 use crate::io::ConnId;
@@ -8,6 +10,12 @@ use crate::settings::Settings;
 use crate::time::Now;
 
 impl Hub {
+    /// The mesh key of an earlier run of this hub counts for that long too.
+    pub fn accept_key(&mut self, before: MeshKey, for_long: Duration) {
+        let until = self.now.mono + for_long;
+        self.keyring.accept(before, until);
+    }
+
     /// Takes new settings and, if it changed, a new mesh key; the key before is
     /// accepted for [`crate::mesh::keyring::OLD_KEY`] more.
     ///

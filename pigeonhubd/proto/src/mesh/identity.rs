@@ -87,6 +87,16 @@ impl MeshKey {
         Ok(Self(Sha256::new().chain_update(b"pigeonhub mesh key 1\0").chain_update(secret).finalize().into()))
     }
 
+    /// As it is used, and may be kept: not what it was made of.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0
+    }
+
+    /// From [`Self::to_bytes`].
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// HMAC-SHA-256 (RFC 2104) under this key.
     pub fn mac(&self, message: &[u8]) -> [u8; 32] {
         hmac_sha256(&self.0, message)

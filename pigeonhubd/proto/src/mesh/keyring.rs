@@ -33,6 +33,11 @@ impl Keyring {
         true
     }
 
+    /// A key of an earlier run of this hub counts too, until then.
+    pub fn accept(&mut self, before: MeshKey, until: Time) {
+        self.previous = Some((before, until)).filter(|(before, _)| *before != self.current);
+    }
+
     /// The keys that count, the current one first.
     pub fn accepted(&self, now: Time) -> impl Iterator<Item = &MeshKey> {
         let previous = self.previous.iter().filter(move |(_, until)| now < *until).map(|(key, _)| key);
@@ -53,5 +58,8 @@ mod tests {
         assert!(ring.change(two.clone(), Time(0)));
         assert_eq!(ring.accepted(Time(1)).collect::<Vec<_>>(), [&two, &one]);
         assert_eq!(ring.accepted(Time(0) + OLD_KEY).collect::<Vec<_>>(), [&two]);
+        ring.accept(one.clone(), Time(5));
+        assert_eq!(ring.accepted(Time(4)).collect::<Vec<_>>(), [&two, &one]);
+        assert_eq!(ring.accepted(Time(5)).collect::<Vec<_>>(), [&two]);
     }
 }
