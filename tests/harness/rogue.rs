@@ -59,6 +59,7 @@ impl Rogue {
             port: 1,
             macs,
             signature,
+            bound: Vec::new(),
         };
         (hello, transcript)
     }
@@ -102,7 +103,7 @@ impl Rogue {
         let own = self.identity.public_key();
         let transcript = Transcript::socket(&self.namespace, (&hello.key, &hello.nonce), (&own, nonce));
         let (macs, signature) = transcript.prove(Role::Responder, [&self.key].into_iter(), &self.identity);
-        let welcome = Welcome { seen_as: [127, 0, 0, 1].into(), macs, signature };
+        let welcome = Welcome { seen_as: [127, 0, 0, 1].into(), macs, signature, bound: Vec::new() };
         json!({"type": "mesh-welcome", "data": welcome, "fromPeerId": "system", "timestamp": 1})
     }
 }

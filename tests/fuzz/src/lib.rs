@@ -131,7 +131,7 @@ impl Insider {
         let (macs, signature) = transcript.prove(Role::Initiator, [&*KEY].into_iter(), &key);
         let (version, namespace) = (MESH_VERSION, NAMESPACE.to_owned());
         let dialled = String::from("ws://127.0.0.1:3000");
-        let hello = Hello { version, namespace, key: public, nonce, dialled, port: 1, macs, signature };
+        let hello = Hello { version, namespace, key: public, nonce, dialled, port: 1, macs, signature, bound: Vec::new() };
         let said = bench.text(INSIDE, &json!({"type": "mesh-hello", "data": hello}).to_string());
         assert!(data_of(&said, INSIDE, "mesh-welcome").is_some(), "{said:?}");
         let (send, receive) = transcript.frame_keys(&KEY);

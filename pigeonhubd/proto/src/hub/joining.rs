@@ -234,20 +234,19 @@ impl Hub {
         let theirs = (&challenge.key, &challenge.nonce);
         let transcript = Transcript::socket(&self.settings.namespace, (&key, &nonce), theirs);
         let keys = self.keyring.accepted(self.now.mono);
-        let (macs, signature) = transcript.prove(Role::Initiator, keys, &*self.identity);
+        let (macs, signature) = transcript.prove(Role::Initiator, keys.clone(), &*self.identity);
         let Some(handshake) = self.joining.handshakes.get_mut(&conn) else { return Ok(()) };
         handshake.step = Step::AwaitWelcome { transcript, theirs: challenge.key };
         let dialled = handshake.target.as_ref().map(|target| target.url.clone()).unwrap_or_default();
         let (version, namespace, port) = (MESH_VERSION, self.settings.namespace.clone(), self.settings.port);
-        let hello = Hello { version, namespace, key, nonce, dialled, port, macs, signature };
+        let bound = Vec::new();
+        let mut hello = Hello { version, namespace, key, nonce, dialled, port, macs, signature, bound };
+        hello.bound = transcript.bind(Role::Initiator, &hello.said(), keys);
         self.send_text(conn, reply::handshake("mesh-hello", &hello, self.now));
-        if hub == self.id {
-            self.dialled_twin(conn);
-        }
         Ok(())
     }
 
-    /// A dialled hub uses this hub's key. It has the proof of that now, and nothing more to say.
+    /// A dialled hub proved this hub's key. It has the proof of that too, and nothing more to say.
     fn dialled_twin(&mut self, conn: ConnId) {
         let handshake = self.joining.handshakes.remove(&conn);
         self.close(conn, close::POLICY, "Another hub runs with the same hub key");
@@ -283,19 +282,23 @@ impl Hub {
         let proof = (&hello.key, &*hello.macs, &hello.signature);
         let ring = (&self.keyring, self.now.mono);
         let (hub, key) = transcript.check(Role::Initiator, ring, &*self.identity, proof)?;
+        let (macs, signature) = transcript.prove(Role::Responder, std::iter::once(&key), &*self.identity);
+        let mut welcome = Welcome { seen_as: remote.to_canonical(), macs, signature, bound: Vec::new() };
+        welcome.bound = transcript.bind(Role::Responder, &welcome.said(), std::iter::once(&key));
         if hub == self.id {
-            // This hub does not greet itself: see `got_challenge`.
+            // This hub does not greet itself: see `got_challenge`. The other one is to have the proof too.
+            self.send_text(conn, reply::handshake("mesh-welcome", &welcome, self.now));
             self.met_twin(SocketAddr::new(remote.to_canonical(), hello.port).to_string());
             return Err(HandshakeError::Twin);
         }
         if hub != peer {
             return Err(HandshakeError::Id);
         }
-        let (macs, signature) = transcript.prove(Role::Responder, std::iter::once(&key), &*self.identity);
-        let welcome = Welcome { seen_as: remote.to_canonical(), macs, signature };
         self.send_text(conn, reply::handshake("mesh-welcome", &welcome, self.now));
         self.joining.handshakes.remove(&conn);
-        self.learn_own_url(&hello.dialled);
+        if transcript.is_bound(Role::Initiator, &hello.said(), &key, &hello.bound) {
+            self.learn_own_url(&hello.dialled);
+        }
         let (theirs, ours) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         let via = format!("its WebSocket from {}", remote.to_canonical());
@@ -314,10 +317,16 @@ impl Hub {
         let proof = (theirs, &*welcome.macs, &welcome.signature);
         let ring = (&self.keyring, self.now.mono);
         let (hub, key) = transcript.check(Role::Responder, ring, &*self.identity, proof)?;
+        if hub == self.id {
+            self.dialled_twin(conn);
+            return Ok(());
+        }
         let Some(Handshake { target: Some(target), .. }) = self.joining.handshakes.remove(&conn) else {
             return Ok(());
         };
-        self.learn_own_url(&own_url(welcome.seen_as, &self.settings));
+        if transcript.is_bound(Role::Responder, &welcome.said(), &key, &welcome.bound) {
+            self.learn_own_url(&own_url(welcome.seen_as, &self.settings));
+        }
         let (ours, theirs) = transcript.frame_keys(&key);
         let framing = Framing::new(Some(FrameKeys { send: ours, receive: theirs }));
         self.counters.dials.count(DialOutcome::Linked);

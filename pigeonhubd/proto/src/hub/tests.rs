@@ -2,6 +2,7 @@
 
 mod announce_data;
 mod batches;
+mod greetings;
 mod rooms;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

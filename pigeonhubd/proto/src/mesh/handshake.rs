@@ -91,6 +91,10 @@ pub struct Hello {
     /// Ed25519.
     #[serde(with = "hex")]
     pub signature: SignatureBytes,
+    /// As `macs`, of `dialled` and `port` too: nobody in between changed them. Hubs of earlier builds
+    /// prove neither.
+    #[serde(default)]
+    pub bound: Vec<Mac>,
 }
 
 /// The accepting hub's proof.
@@ -103,6 +107,23 @@ pub struct Welcome {
     /// Ed25519.
     #[serde(with = "hex")]
     pub signature: SignatureBytes,
+    /// As `macs`, of `seen_as` too: see [`Hello::bound`].
+    #[serde(default)]
+    pub bound: Vec<Mac>,
+}
+
+impl Hello {
+    /// What else it says, for [`Transcript::bind`].
+    pub fn said(&self) -> String {
+        format!("{} {}", self.port, self.dialled)
+    }
+}
+
+impl Welcome {
+    /// What else it says, for [`Transcript::bind`].
+    pub fn said(&self) -> String {
+        self.seen_as.to_string()
+    }
 }
 
 /// What either end proves once a data channel is open.
@@ -264,6 +285,22 @@ impl Transcript {
             return Err(HandshakeError::Signature);
         }
         Ok((hub_id(public), key.clone()))
+    }
+
+    /// Proves what else is said in that role, under each of `keys`.
+    pub fn bind<'a>(&self, role: Role, said: &str, keys: impl Iterator<Item = &'a MeshKey>) -> Vec<Mac> {
+        let text = self.with(said).text(role);
+        keys.take(MAX_MACS).map(|key| Mac(key.mac(&text))).collect()
+    }
+
+    /// Whether what else was said in that role is what the far end said, by the mesh key that it proved.
+    pub fn is_bound(&self, role: Role, said: &str, key: &MeshKey, macs: &[Mac]) -> bool {
+        let text = self.with(said).text(role);
+        macs.iter().take(MAX_MACS).any(|mac| key.check(&text, &mac.0))
+    }
+
+    fn with(&self, said: &str) -> Self {
+        Self::of(b"pigeonhub said 1", &[&self.0, said.as_bytes()])
     }
 
     /// Keys for the frames of a WebSocket: those of the initiator, then those

@@ -39,7 +39,7 @@ impl Keyring {
     }
 
     /// The keys that count, the current one first.
-    pub fn accepted(&self, now: Time) -> impl Iterator<Item = &MeshKey> {
+    pub fn accepted(&self, now: Time) -> impl Iterator<Item = &MeshKey> + Clone {
         let previous = self.previous.iter().filter(move |(_, until)| now < *until).map(|(key, _)| key);
         std::iter::once(&self.current).chain(previous)
     }
