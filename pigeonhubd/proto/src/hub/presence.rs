@@ -29,7 +29,8 @@ use crate::wire::mesh::{HubMessage, PresenceChange};
 const LINGER: Duration = Duration::from_secs(10);
 /// How long changes are gathered before they are sent.
 const GATHER: Duration = Duration::from_millis(5);
-/// A subscription without a complete answer is renewed after this.
+/// A subscription without a complete answer is renewed after this. None needs it, but if a hub whose clock
+/// went back starts under one epoch twice: the other end takes its second run's messages for the first's.
 const RENEW: Duration = Duration::from_secs(15);
 /// Changes in one message.
 const BATCH: usize = 64;

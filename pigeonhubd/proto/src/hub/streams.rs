@@ -65,6 +65,8 @@ impl Streams {
         let with = self.by_hub.remove(&hub)?;
         self.due.remove(&(with.due, hub));
         self.unacknowledged.remove(&hub);
+        // Its successor is to be newer: the far end may remember it.
+        self.generation = self.generation.max(with.stream.generation());
         Some(with)
     }
 }
