@@ -2,6 +2,7 @@
 //! network between them cuts, loses, blocks, translates or changes. Afterwards
 //! there is one mesh again, and what was sent was delivered or told.
 
+mod addresses;
 mod moves;
 mod nat;
 mod standstill;

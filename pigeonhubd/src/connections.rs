@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pigeonhub_proto::config::Host;
+use pigeonhub_proto::control::Offered;
 use pigeonhub_proto::directory::Reach;
 use pigeonhub_proto::io::{ConnId, Output};
 use rustls::ClientConfig;
@@ -22,6 +22,9 @@ use crate::tally::EdgeCounters;
 /// channel with one more waits, and its far end with it.
 pub const CHANNEL_QUEUE: usize = 256;
 
+/// Addresses of other hubs that are remembered, for the ways to them.
+const FAR_ADDRESSES: usize = 32;
+
 /// One connection, as the driver sees it.
 enum Connection {
     /// A WebSocket, accepted or dialled.
@@ -36,8 +39,8 @@ enum Connection {
 enum FarEnd {
     /// It was accepted from there.
     Address(IpAddr),
-    /// It was dialled.
-    Url(Box<str>),
+    /// It was dialled, and answered from there.
+    Url(Box<str>, Option<IpAddr>),
 }
 
 /// Every open connection. Dials and their sessions end when this is dropped;
@@ -46,22 +49,23 @@ pub struct Connections {
     open: HashMap<ConnId, Connection>,
     dialler: Dialler,
     dials: JoinSet<()>,
-    host: Host,
     channels: ChannelConfig,
     channel_events: mpsc::Sender<ChannelEvent>,
+    /// Where other hubs are or were, the latest first.
+    far: Vec<IpAddr>,
+    /// What was told of addresses that are not offered.
+    told: Option<Offered>,
 }
 
 impl Connections {
-    /// None yet. Channels use the addresses that `host` stands for, and report
-    /// to `channel_events`.
+    /// None yet. Channels report to `channel_events`.
     pub fn new(
         dialler: Dialler,
-        host: Host,
         channels: ChannelConfig,
         channel_events: mpsc::Sender<ChannelEvent>,
     ) -> Self {
         let (open, dials) = (HashMap::new(), JoinSet::new());
-        Self { open, dialler, dials, host, channels, channel_events }
+        Self { open, dialler, dials, channels, channel_events, far: Vec::new(), told: None }
     }
 
     /// Dials and channels from now on are of this kind; those that are open stay as they are.
@@ -73,7 +77,9 @@ impl Connections {
     ) {
         self.dialler.set_max_message_size(max_message_size);
         self.dialler.set_roots(roots);
-        self.channels = channels;
+        let mut ports = self.channels.ports.clone();
+        ports.change(&channels.ports);
+        self.channels = ChannelConfig { ports, ..channels };
     }
 
     /// What the edge counts.
@@ -89,6 +95,13 @@ impl Connections {
     /// A WebSocket accepted from `remote`.
     pub fn accepted(&mut self, conn: ConnId, remote: IpAddr, outbox: Arc<Outbox>) {
         self.open.insert(conn, Connection::WebSocket(outbox, FarEnd::Address(remote)));
+    }
+
+    /// A dialled WebSocket is open, to that address.
+    pub fn dialled(&mut self, conn: ConnId, address: Option<IpAddr>) {
+        if let Some(Connection::WebSocket(_, FarEnd::Url(_, remote))) = self.open.get_mut(&conn) {
+            *remote = address;
+        }
     }
 
     /// A connection is over.
@@ -174,9 +187,37 @@ impl Connections {
             Some(Connection::WebSocket(_, FarEnd::Address(address))) => {
                 Some(address.to_canonical().to_string())
             }
-            Some(Connection::WebSocket(_, FarEnd::Url(url))) => Some(url.to_string()),
+            Some(Connection::WebSocket(_, FarEnd::Url(url, _))) => Some(url.to_string()),
             _ => None,
         }
+    }
+
+    /// The address at the far end of a WebSocket.
+    pub fn remote(&self, conn: ConnId) -> Option<IpAddr> {
+        match self.open.get(&conn)? {
+            Connection::WebSocket(_, FarEnd::Address(address)) => Some(address.to_canonical()),
+            Connection::WebSocket(_, FarEnd::Url(_, address)) => *address,
+            _ => None,
+        }
+    }
+
+    /// Other hubs are at these addresses: ways to them should be among those that channels are offered on.
+    pub fn know(&mut self, far: impl IntoIterator<Item = IpAddr>) {
+        for address in far {
+            self.far.retain(|known| *known != address);
+            self.far.insert(0, address);
+        }
+        self.far.truncate(FAR_ADDRESSES);
+    }
+
+    /// The addresses that a channel would be offered on now. Anew for each: a machine's addresses come and go.
+    pub fn offered(&self) -> Offered {
+        let no_port = self.channels.ports.vain();
+        let offered = self.channels.wish.offered(&self.far).unwrap_or_else(|error| {
+            tracing::warn!("this machine's addresses are unknown; no data channel can open: {error}");
+            Offered::default()
+        });
+        Offered { no_port, ..offered }
     }
 
     fn outbox(&self, conn: ConnId) -> Option<&Arc<Outbox>> {
@@ -236,31 +277,41 @@ impl Connections {
         while self.dials.try_join_next().is_some() {}
         let outbox = Arc::new(Outbox::dialled());
         // What follows is for the far end alone.
-        let far_end = FarEnd::Url(url.split('?').next().unwrap_or_default().into());
+        let far_end = FarEnd::Url(url.split('?').next().unwrap_or_default().into(), None);
         self.open.insert(conn, Connection::WebSocket(Arc::clone(&outbox), far_end));
         self.dials.spawn(self.dialler.clone().run(conn, url, outbox));
     }
 
     fn start_channel(&mut self, conn: ConnId, offer: Option<String>) {
-        // Anew for each channel: a machine's addresses come and go.
-        self.channels.addresses = addresses(&self.host);
+        let offered = self.offered();
+        self.channels.addresses.clone_from(&offered.addresses);
+        self.tell(offered);
         let handle = channel::start(conn, offer, &self.channels, self.channel_events.clone());
         self.open.insert(conn, Connection::Channel(Box::new(handle)));
     }
-}
 
-/// The addresses of this machine that `host` stands for.
-fn addresses(host: &Host) -> Vec<IpAddr> {
-    let found = match host {
-        Host::Address(address) | Host::Name(_, Some(address)) => channel::local_addresses(Some(*address)),
-        Host::Any | Host::Name(_, None) => channel::local_addresses(None),
-        Host::Localhost => channel::local_addresses(None).map(|mut all| {
-            all.retain(IpAddr::is_loopback);
-            all
-        }),
-    };
-    found.unwrap_or_else(|error| {
-        tracing::warn!("this machine's addresses are unknown; no data channel can open: {error}");
-        Vec::new()
-    })
+    /// Says what is not offered, once.
+    fn tell(&mut self, offered: Offered) {
+        let same = |told: &Offered| {
+            told.left_out == offered.left_out && told.addresses.is_empty() == offered.addresses.is_empty()
+        };
+        if self.told.as_ref().is_some_and(same) {
+            return;
+        }
+        let (all, most) = (offered.addresses.len() + offered.left_out.len(), channel::MAX_ADDRESSES);
+        if all == 0 {
+            tracing::warn!(
+                "no address is offered to other hubs, so no data channel can open: this machine has none that \
+                 mesh.addresses, mesh.interfaces and listen.host allow"
+            );
+        } else if !offered.left_out.is_empty() {
+            let left_out: Vec<String> = offered.left_out.iter().map(IpAddr::to_string).collect();
+            tracing::warn!(
+                "of this machine's {all} addresses {most} are offered for data channels, which is the most; choose \
+                 them with mesh.addresses or mesh.interfaces. Left out: {}",
+                left_out.join(", ")
+            );
+        }
+        self.told = Some(offered);
+    }
 }

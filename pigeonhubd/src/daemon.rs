@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::admission::Admission;
-use crate::channel::{ChannelConfig, IceServer};
+use crate::channel::{ChannelConfig, IceServer, Ports, Wish};
 use crate::connections::{CHANNEL_QUEUE, Connections};
 use crate::control::{self, ControlError, Desk};
 use crate::credentials::{CredentialError, Credentials};
@@ -189,8 +189,7 @@ impl Daemon {
         let (channel_events, channel_intake) = mpsc::channel(CHANNEL_QUEUE);
         let mut dialler = Dialler::new(edge, config.listen.max_message_size);
         dialler.set_roots(credentials.client.clone());
-        let connections =
-            Connections::new(dialler, config.listen.host.clone(), channels(&config), channel_events);
+        let connections = Connections::new(dialler, channels(&config), channel_events);
         let inlets =
             Inlets { intake, channel_events: channel_intake, changes: change_intake, stop: stopping.clone() };
         let supervisor = Supervisor::new(Arc::clone(&service), start_rule(&config));
@@ -348,7 +347,13 @@ pub(crate) fn channels(config: &Config) -> ChannelConfig {
         username: server.username.clone(),
         credential: server.credential.clone(),
     });
-    ChannelConfig { ice_servers: ice_servers.collect(), ..ChannelConfig::default() }
+    let wish = Wish {
+        host: config.listen.host.clone(),
+        networks: config.mesh.addresses.clone(),
+        interfaces: config.mesh.interfaces.clone(),
+    };
+    let ports = Ports::new(config.mesh.udp_ports);
+    ChannelConfig { ice_servers: ice_servers.collect(), wish, ports, ..ChannelConfig::default() }
 }
 
 /// Allows this process as many open files as its hard limit says: each

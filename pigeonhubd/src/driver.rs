@@ -248,6 +248,10 @@ impl Driver {
             match output {
                 Output::Event(event) => self.hub_event(&event),
                 Output::Probed { number, hops } => self.probed(number, hops),
+                output @ Output::ChannelStart { .. } => {
+                    self.look_for_hubs();
+                    self.connections.apply(output);
+                }
                 output => self.connections.apply(output),
             }
         }
@@ -286,7 +290,10 @@ impl Driver {
                 self.connections.accepted(conn, request.remote, outbox);
                 self.take(Input::Accepted { conn, request });
             }
-            EdgeEvent::Dialled { conn, remote } => self.take(Input::Dialled { conn, remote }),
+            EdgeEvent::Dialled { conn, remote } => {
+                self.connections.dialled(conn, remote);
+                self.take(Input::Dialled { conn, remote });
+            }
             EdgeEvent::DialFailed { conn, error } => {
                 self.connections.closed(conn);
                 self.take(Input::DialFailed { conn, error });

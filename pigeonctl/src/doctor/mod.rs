@@ -89,6 +89,7 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
         tell(keys::named_files(ground))?;
         tell(net::port(ground))?;
         tell(net::refused(ground))?;
+        tell(net::addresses(ground))?;
         tell(net::udp(ground))?;
         tell(net::ice_servers(ground))?;
         tell(net::links(ground))?;

@@ -6,13 +6,15 @@ use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::SystemTime;
 
-use pigeonhub_proto::config::{Host, WhenAlone};
+use pigeonhub_proto::config::{Host, UdpPorts, WhenAlone};
+use pigeonhub_proto::control::Offered;
 use url::Url;
 
 use super::ground::Ground;
 use super::probe::{self, PATIENCE, Upgrade};
 use super::{Finding, Verdict};
 use crate::look::{count, duration};
+use crate::show::not_offered;
 
 /// Addresses of this machine that are tried at most.
 const MOST_ADDRESSES: usize = 8;
@@ -149,14 +151,67 @@ fn reachable(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// What the running hub offers to others for data channels.
+fn offered(ground: &Ground) -> Option<&Offered> {
+    ground.running.as_ref()?.status.offered.as_ref()
+}
+
+/// Whether other hubs are told where this machine is reached.
+pub(super) fn addresses(ground: &Ground) -> Vec<Finding> {
+    let Some(offered) = offered(ground) else { return Vec::new() };
+    let mesh = &ground.config.mesh;
+    addresses_of(offered, mesh.udp_ports.as_ref().map(UdpPorts::count), mesh.max_peers)
+}
+
+/// `ports` is how many `mesh.udp_ports` are.
+pub(super) fn addresses_of(offered: &Offered, ports: Option<usize>, max_peers: usize) -> Vec<Finding> {
+    const WHAT: &str = "addresses";
+    let all = |addresses: &[IpAddr]| addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+    let told = all(&offered.addresses);
+    let mut findings = vec![match (offered.addresses.is_empty(), offered.left_out.is_empty()) {
+        (true, _) => Finding::failed(
+            WHAT,
+            "none is offered to other hubs",
+            "mesh.addresses and mesh.interfaces fit no address of this machine: ip -brief address lists them",
+        ),
+        (false, true) => Finding::ok(WHAT, format!("offered to other hubs: {told}")),
+        (false, false) => Finding::warning(
+            WHAT,
+            format!("offered to other hubs: {told}; too many for it: {}", all(&offered.left_out)),
+            "if other hubs reach this machine at one of the latter, choose with mesh.addresses or mesh.interfaces, \
+             such as mesh.interfaces = [\"!br-*\", \"!docker*\"]",
+        ),
+    }];
+    let needed = max_peers + 2;
+    let short = ports.filter(|ports| *ports < needed || offered.no_port > 0);
+    findings.extend(short.map(|ports| {
+        let found = match offered.no_port {
+            0 => format!("mesh.udp_ports has {}", count(ports, "port")),
+            vain => format!(
+                "mesh.udp_ports has {}, of which none was free for {} since the start",
+                count(ports, "port"),
+                count(usize::try_from(vain).unwrap_or(usize::MAX), "data channel")
+            ),
+        };
+        let cure = format!(
+            "give it {needed} ports for each hub of this machine: mesh.max_peers and 2 for links that change hands"
+        );
+        Finding::warning("UDP ports", found, cure)
+    }));
+    findings
+}
+
 /// Whether UDP goes from each address of this machine to itself.
 pub(super) fn udp(ground: &Ground) -> Vec<Finding> {
     const WHAT: &str = "UDP";
-    let addresses = match host(ground) {
-        Ok(Host::Any) => own_addresses(),
-        Ok(host) => host.addresses(),
+    let mesh = &ground.config.mesh;
+    let chosen = !mesh.addresses.is_empty() || !mesh.interfaces.is_empty();
+    let addresses = match (offered(ground), host(ground)) {
+        (Some(offered), _) => offered.addresses.clone(),
+        (None, Ok(host)) if host == Host::Any || chosen => own_addresses(),
+        (None, Ok(host)) => host.addresses(),
         // The port's finding says so.
-        Err(_) => Vec::new(),
+        (None, Err(_)) => Vec::new(),
     };
     let mut through = Vec::new();
     for ip in addresses.into_iter().take(MOST_ADDRESSES) {
@@ -168,11 +223,7 @@ pub(super) fn udp(ground: &Ground) -> Vec<Finding> {
         }
     }
     vec![match through.is_empty() {
-        true => Finding::failed(
-            WHAT,
-            "no address that a link could use",
-            "set listen.host to an address of this machine",
-        ),
+        true => Finding::failed(WHAT, "no address that a link could use", NO_ADDRESS_CURE),
         false => Finding::ok(WHAT, format!("passes on {}", through.join(", "))),
     }]
 }
@@ -251,7 +302,12 @@ pub(super) fn links(ground: &Ground) -> Vec<Finding> {
     for link in running.links.iter().filter(|link| link.fallback) {
         let hub = link.hub_id.map(|hub| hub.short()).unwrap_or_default();
         let found = format!("no data channel to hub {hub} opens; a WebSocket stands in for it");
-        findings.push(Finding::warning(WHAT, found, UDP_CURE));
+        let known = offered(ground).and_then(not_offered);
+        let cure = match known {
+            Some(known) => format!("first see to the addresses: {known}; else {UDP_CURE}"),
+            None => String::from(UDP_CURE),
+        };
+        findings.push(Finding::warning(WHAT, found, cure));
     }
     for link in running.links.iter().filter(|link| link.transport == "p2p") {
         let hub = link.hub_id.map(|hub| hub.short()).unwrap_or_default();

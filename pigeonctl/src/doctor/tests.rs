@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use pigeonhub_proto::control::EventInfo;
+use pigeonhub_proto::control::{EventInfo, Offered};
 use serde_json::json;
 
 use super::*;
@@ -137,6 +137,22 @@ fn a_port_that_is_taken_is_told() {
     let addresses = [address.ip(), address.ip(), [203, 0, 113, 77].into()];
     assert_eq!(net::free(&addresses, address.port()).verdict, Verdict::Ok);
     assert_eq!(net::free(&addresses[2..], address.port()).verdict, Verdict::Failed);
+}
+
+#[test]
+fn doctor_tells_which_addresses_and_ports_are_not_enough() {
+    let some = |count: u8| (0..count).map(|at| std::net::IpAddr::from([10, 0, 0, at])).collect::<Vec<_>>();
+    let verdicts = |addresses, left_out, no_port, ports| {
+        let offered = Offered { addresses, left_out, no_port };
+        let found = net::addresses_of(&offered, ports, 3);
+        found.into_iter().map(|finding| (finding.check, finding.verdict)).collect::<Vec<_>>()
+    };
+    assert_eq!(verdicts(some(2), some(0), 0, Some(5)), [("addresses", Verdict::Ok)]);
+    assert_eq!(verdicts(some(16), some(1), 0, None), [("addresses", Verdict::Warning)]);
+    assert_eq!(verdicts(some(0), some(0), 0, None), [("addresses", Verdict::Failed)]);
+    let short = [("addresses", Verdict::Ok), ("UDP ports", Verdict::Warning)];
+    assert_eq!(verdicts(some(2), some(0), 0, Some(4)), short);
+    assert_eq!(verdicts(some(2), some(0), 1, Some(5)), short);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! `status`: one screen.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 
-use pigeonhub_proto::control::{EventInfo, MeshState, Status};
+use pigeonhub_proto::control::{EventInfo, MeshState, Offered, Status};
 
 use super::events::event_text;
 use super::named;
@@ -56,6 +57,30 @@ fn hint(status: &Status, events: &[EventInfo]) -> Option<String> {
     }
 }
 
+/// What keeps data channels from where they could be reached, if anything does.
+pub(crate) fn not_offered(offered: &Offered) -> Option<String> {
+    let Offered { addresses, left_out, no_port } = offered;
+    let mut told = Vec::new();
+    if addresses.is_empty() {
+        told.push(String::from("none is offered to other hubs, so no data channel opens"));
+    } else if !left_out.is_empty() {
+        let shown: Vec<String> = left_out.iter().take(3).map(IpAddr::to_string).collect();
+        let more = left_out.len() - shown.len();
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let of = addresses.len() + left_out.len();
+        told.push(format!(
+            "{} of {of} offered to other hubs, not {}{more}",
+            addresses.len(),
+            shown.join(", ")
+        ));
+    }
+    if *no_port > 0 {
+        let times = if *no_port == 1 { String::from("once") } else { format!("{no_port} times") };
+        told.push(format!("all ports of mesh.udp_ports were taken, {times}"));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
+}
+
 /// The hub at a glance, with the last `shown` of its events, the oldest first.
 pub(crate) fn status(
     out: &mut impl Write,
@@ -86,6 +111,9 @@ pub(crate) fn status(
         status.local_peers, status.remote_peers
     );
     named(out, look, "peers", &peers)?;
+    if let Some(told) = status.offered.as_ref().and_then(not_offered) {
+        named(out, look, "addresses", &look.paint(Paint::Warn, &told))?;
+    }
     if !status.refused.is_empty() {
         let refused: Vec<String> =
             status.refused.iter().map(|(why, count)| format!("{} {count}", clean(why))).collect();

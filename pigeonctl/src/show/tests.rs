@@ -1,6 +1,8 @@
+use std::net::IpAddr;
+
 use pigeonhub_proto::control::{
-    Answer, ConfigChange, ConfigValue, EventInfo, HubInfo, LinkInfo, MeshState, NetworkInfo, PeerInfo,
-    ProbeHop, ReloadReport, RouteInfo, Status,
+    Answer, ConfigChange, ConfigValue, EventInfo, HubInfo, LinkInfo, MeshState, NetworkInfo, Offered,
+    PeerInfo, ProbeHop, ReloadReport, RouteInfo, Status,
 };
 use pigeonhub_proto::id::Id;
 use serde_json::{Map, Value, json};
@@ -31,6 +33,7 @@ fn a_status(state: MeshState) -> Status {
         uptime: 93_784,
         config_age: Some(7_262),
         twin: None,
+        offered: None,
         refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
         rejected: None,
         version: String::from("0.1.0"),
@@ -61,6 +64,25 @@ fn a_status_fits_one_screen() {
     );
     let old = Status { config_age: None, ..a_status(MeshState::Joining) };
     golden("status-ascii.txt", &shown(|out| status(out, &ASCII, &old, &[], 8)));
+}
+
+#[test]
+fn addresses_that_are_not_offered_are_told() {
+    let line = |offered: Offered| {
+        let with = Status { offered: Some(offered), ..a_status(MeshState::Degraded) };
+        let text = shown(|out| status(out, &PLAIN, &with, &[], 0));
+        text.lines().find_map(|line| line.strip_prefix(" addresses ")).map(str::to_owned)
+    };
+    let some = |count: u8| (0..count).map(|at| IpAddr::from([10, 0, 0, at])).collect::<Vec<_>>();
+    assert_eq!(line(Offered { addresses: some(2), ..Offered::default() }), None);
+    let told = line(Offered { addresses: some(16), left_out: some(5), no_port: 0 });
+    assert_eq!(
+        told.as_deref(),
+        Some("16 of 21 offered to other hubs, not 10.0.0.0, 10.0.0.1, 10.0.0.2 and 2 more")
+    );
+    let told = line(Offered { addresses: some(1), left_out: Vec::new(), no_port: 2 });
+    assert_eq!(told.as_deref(), Some("all ports of mesh.udp_ports were taken, 2 times"));
+    assert!(line(Offered::default()).expect("a fault").starts_with("none is offered"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What `pigeonctl` asks and gets told: one JSON object a line, both ways.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,21 @@ pub struct Status {
     /// Another hub runs with this hub's key: its URL or address, empty if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin: Option<String>,
+    /// What this hub offers to others for data channels; none if it takes part in no mesh.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered: Option<Offered>,
     pub version: String,
+}
+
+/// Where a hub's data channels are reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// Addresses of this machine, the best first.
+    pub addresses: Vec<IpAddr>,
+    /// Those that would be offered too if so many could.
+    pub left_out: Vec<IpAddr>,
+    /// Data channels since the start for which no port of `mesh.udp_ports` was free.
+    pub no_port: u64,
 }
 
 /// One line of `hubs`.

@@ -15,6 +15,7 @@ mod handle;
 mod limits;
 mod opening;
 mod peer;
+mod ports;
 mod runtime;
 mod sdp;
 mod sockets;
@@ -26,8 +27,9 @@ use bytes::Bytes;
 use pigeonhub_proto::io::{ClosedBy, ConnId};
 use tokio::sync::mpsc;
 
-pub use addresses::local_addresses;
+pub use addresses::{MAX_ADDRESSES, Wish};
 pub use handle::{ChannelHandle, ChannelPath, SendError};
+pub use ports::Ports;
 
 use limits::Limits;
 
@@ -41,10 +43,6 @@ pub const MAX_MESSAGE: usize = 64 * 1024;
 /// How many candidates of the far end a channel takes in its life; more are
 /// refused. A machine has a few addresses, so this is far more than is needed.
 pub const MAX_CANDIDATES: usize = 64;
-
-/// How many local addresses a channel gathers on; the rest are left out. Each
-/// costs a UDP socket and about 150 kB of receive buffers.
-pub const MAX_ADDRESSES: usize = 16;
 
 /// A STUN or TURN server.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -70,9 +68,13 @@ impl std::fmt::Debug for IceServer {
 /// What all channels have in common.
 #[derive(Clone, Debug)]
 pub struct ChannelConfig {
-    /// The local addresses to be reached at; see [`local_addresses`]. Only the
+    /// The local addresses to be reached at; see [`Wish::offered`]. Only the
     /// first [`MAX_ADDRESSES`] count.
     pub addresses: Vec<IpAddr>,
+    /// Which addresses these are to be.
+    pub wish: Wish,
+    /// The UDP ports that channels may take.
+    pub ports: Ports,
     /// Servers that tell or lend further addresses.
     pub ice_servers: Vec<IceServer>,
     /// How many messages may wait to be sent, at least 1.
@@ -86,6 +88,8 @@ impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
             addresses: Vec::new(),
+            wish: Wish::default(),
+            ports: Ports::default(),
             ice_servers: Vec::new(),
             queue_messages: 256,
             queue_bytes: 4 * 1024 * 1024,

@@ -1,7 +1,6 @@
 //! The peer connection under a channel: all that knows how the WebRTC crate is set up.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,13 +69,14 @@ impl Peer {
             #[cfg(test)]
             _alive: Arc::clone(&limits.alive),
         };
-        let addresses = config.addresses.iter().take(MAX_ADDRESSES);
+        let addresses = config.addresses.get(..MAX_ADDRESSES).unwrap_or(&config.addresses);
+        let places = config.ports.reserve(addresses).map_err(Error::Other)?;
         let inner = PeerConnectionBuilder::new()
             .with_configuration(configuration(config))
             // No codecs: media that an offer brings is refused, and costs nothing.
             .with_media_engine(MediaEngine::default())
             .with_setting_engine(settings(config, limits).build())
-            .with_udp_addrs(addresses.map(|ip| SocketAddr::new(*ip, 0)).collect())
+            .with_udp_addrs(places)
             .with_data_channel_send_buffer_limit(limits.in_flight)
             .with_handler(Arc::new(handler))
             .with_runtime(runtime)

@@ -1,5 +1,6 @@
 //! What the driver is asked and told over the control socket and HTTP.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use pigeonhub_proto::hub::counters::SignalOutcome;
 use pigeonhub_proto::id::Id;
 use pigeonhub_proto::io::{ConnId, Input};
 use pigeonhub_proto::time::{Now, Time};
+use url::Url;
 
 use super::Driver;
 use crate::backlog;
@@ -51,7 +53,11 @@ impl Driver {
             Command::Status => {
                 let config_age = Some(self.configured_at.elapsed().as_secs());
                 let refused = metrics::refused(self.hub.counters(), self.connections.counters());
-                Answer::Status(Box::new(Status { config_age, refused, ..self.hub.status(now) }))
+                let offered = self.hub.has_mesh().then(|| {
+                    self.look_for_hubs();
+                    self.connections.offered()
+                });
+                Answer::Status(Box::new(Status { config_age, refused, offered, ..self.hub.status(now) }))
             }
             Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
             Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),
@@ -96,6 +102,21 @@ impl Driver {
         let code = ControlErrorCode::Busy;
         metrics::render(snapshot)
             .map_err(|_| Refusal { code, text: String::from("the figures cannot be written") })
+    }
+
+    /// Tells the connections where other hubs are: those that WebSockets lead to, and those whose URLs
+    /// have addresses.
+    pub(super) fn look_for_hubs(&mut self) {
+        let named =
+            self.hub.urls_to_dial().into_iter().filter_map(|url| match Url::parse(&url).ok()?.host()? {
+                url::Host::Ipv4(address) => Some(IpAddr::V4(address)),
+                url::Host::Ipv6(address) => Some(IpAddr::V6(address)),
+                url::Host::Domain(_) => None,
+            });
+        let linked = self.hub.links(self.clock.now());
+        let linked = linked.iter().filter_map(|link| self.connections.remote(ConnId(link.conn)));
+        let far: Vec<IpAddr> = named.chain(linked).collect();
+        self.connections.know(far);
     }
 
     /// The hub's links, with what only the edge knows of them.

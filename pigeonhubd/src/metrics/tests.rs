@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         uptime: 60,
         config_age: None,
         twin: None,
+        offered: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("1.2.3"),

@@ -241,6 +241,7 @@ fn status() -> Status {
         uptime: 8,
         config_age: Some(9),
         twin: None,
+        offered: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("0.0.0"),

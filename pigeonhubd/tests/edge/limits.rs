@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use pigeonhub_proto::config::Host;
 use pigeonhub_proto::io::{ClosedBy, Output};
 use pigeonhubd::channel::ChannelConfig;
 use pigeonhubd::connections::Connections;
@@ -22,7 +21,7 @@ use crate::ground::{Ground, HANDSHAKE, LIMIT, send};
 fn connections(ground: &Ground) -> Connections {
     let (events, _) = mpsc::channel(1);
     let dialler = Dialler::new(ground.edge.clone(), LIMIT);
-    Connections::new(dialler, Host::Localhost, ChannelConfig::default(), events)
+    Connections::new(dialler, ChannelConfig::default(), events)
 }
 
 #[tokio::test]

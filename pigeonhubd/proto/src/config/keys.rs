@@ -9,7 +9,9 @@ use super::Config;
 use super::addresses::{self, ForwardedHeader, WebOrigin};
 use super::kind::Kind;
 use super::setting::{Fault, Raw, Setting};
-use super::words::{self as text, Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
+use super::words::{
+    self as text, Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone,
+};
 use crate::settings::AddressRange;
 
 /// One key.
@@ -128,7 +130,7 @@ const PER_ADDRESS: Kind = count(0, 1_000_000);
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 41] = [
+pub static KEYS: [Key; 44] = [
     key!(
         runtime_dir,
         PATH,
@@ -369,6 +371,35 @@ pub static KEYS: [Key; 41] = [
         None,
         None,
         "The ws:// or wss:// URL under which other hubs reach this one. If empty: none is told."
+    ),
+    key!(
+        mesh.addresses,
+        Kind::List {
+            what: "an address or network such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/64",
+            check: text::parses::<AddressRange>,
+            most: 64,
+        },
+        None,
+        None,
+        "Which of this machine's addresses are offered for data channels to other hubs, whatever listen.host is. If \
+         this and mesh.interfaces are empty: listen.host, or all if that is \"*\", of which the 16 best are offered."
+    ),
+    key!(
+        mesh.interfaces,
+        Kind::List { what: InterfacePattern::WHAT, check: text::parses::<InterfacePattern>, most: 64 },
+        None,
+        None,
+        "Likewise by the network interfaces that have them: names, in which * is any text. After ! are those whose \
+         addresses are not offered, such as \"!docker*\" and \"!br-*\". An address has to fit both keys."
+    ),
+    key!(
+        mesh.udp_ports,
+        Kind::Text { what: UdpPorts::WHAT, check: text::parses::<UdpPorts> },
+        None,
+        None,
+        "The UDP ports of data channels, for a firewall: a range such as \"40000-40100\", or one port. Each data \
+         channel takes one port, at all addresses alike, so there are no more data channels than ports: mesh.max_peers \
+         and 2 for each hub of this machine are enough. If empty: those that the system gives to programs."
     ),
     key!(
         mesh.ice_servers,

@@ -50,7 +50,7 @@ pub use ice::IceServer;
 pub use keys::{Flag, KEYS, Key, SECTIONS, find, sections};
 pub use kind::{Check, Kind};
 pub use manual::manual;
-pub use words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
+pub use words::{Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone};
 
 use crate::paths;
 use crate::settings::{AddressRange, Settings};
@@ -144,6 +144,11 @@ pub struct Mesh {
     pub key_file: Option<PathBuf>,
     pub legacy_hubs: Vec<AddressRange>,
     pub advertise: Option<String>,
+    /// With `interfaces` empty too: what `listen.host` says.
+    pub addresses: Vec<AddressRange>,
+    pub interfaces: Vec<InterfacePattern>,
+    /// If none, the system's.
+    pub udp_ports: Option<UdpPorts>,
     pub ice_servers: Vec<IceServer>,
 }
 
@@ -211,6 +216,9 @@ impl Default for Config {
                 key_file: None,
                 legacy_hubs: hub.legacy_hubs,
                 advertise: hub.advertise,
+                addresses: Vec::new(),
+                interfaces: Vec::new(),
+                udp_ports: None,
                 ice_servers: Vec::new(),
             },
             bootstrap: Bootstrap {

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::addresses::{ForwardedHeader, WebOrigin};
 use super::error::Problem;
 use super::kind::{Kind, parse_size, size_text, time_text};
-use super::words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
+use super::words::{Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone};
 use crate::settings::AddressRange;
 
 /// A value before it is read.
@@ -167,7 +167,37 @@ macro_rules! words {
         }
     )*};
 }
-words!(AddressRange, ForwardedHeader, Host, HubUrl, WebOrigin, LogLevel, MetricsListen, Uid, WhenAlone);
+words!(
+    AddressRange,
+    ForwardedHeader,
+    Host,
+    HubUrl,
+    InterfacePattern,
+    WebOrigin,
+    LogLevel,
+    MetricsListen,
+    Uid,
+    WhenAlone
+);
+
+/// One port needs no quotes.
+impl Setting for UdpPorts {
+    fn read(raw: Raw<'_>, kind: &Kind) -> Result<Self, Fault> {
+        match raw {
+            Raw::Toml(value) if value.get_ref().as_integer().is_some() => match whole(raw, kind)? {
+                Whole::Number(port) => {
+                    port.to_string().parse().map_err(|found: String| kind.unfit(found).into())
+                }
+                Whole::Text(text) => text.parse().map_err(|found: String| kind.unfit(found).into()),
+            },
+            raw => word(raw, kind),
+        }
+    }
+
+    fn show(&self, _: &Kind) -> String {
+        quoted(&self.to_string())
+    }
+}
 
 /// Reads a text whose type checks it.
 fn word<T: FromStr<Err = String>>(raw: Raw<'_>, kind: &Kind) -> Result<T, Fault> {

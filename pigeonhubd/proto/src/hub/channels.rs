@@ -52,10 +52,12 @@ struct Attempt {
 }
 
 /// What past attempts with a hub came to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tries {
     pub(super) failures: u32,
     not_before: Time,
+    /// Why the last one failed, if it failed here, before anything was sent.
+    fault: Option<String>,
 }
 
 /// All data channels on their way.
@@ -81,6 +83,11 @@ impl Channels {
     /// Attempts in vain since the last success.
     pub(super) fn failures(&self, hub: &Id) -> u32 {
         self.tries.get(hub).map_or(0, |tries| tries.failures)
+    }
+
+    /// Why no channel to that hub could even be tried, if that is so.
+    pub(super) fn fault(&self, hub: &Id) -> Option<&str> {
+        self.tries.get(hub)?.fault.as_deref()
     }
 
     /// Forgets failures with hubs that are not wanted any more.
@@ -292,8 +299,18 @@ impl Hub {
     }
 
     /// The edge says that a channel is over before it was a link.
-    pub(super) fn channel_over(&mut self, conn: ConnId, _reason: &str) {
+    pub(super) fn channel_over(&mut self, conn: ConnId, reason: &str) {
+        let attempt = self.channels.attempts.get(&conn);
+        let fault =
+            attempt.filter(|attempt| attempt.sdp.is_none()).map(|attempt| (attempt.hub, attempt.number));
+        if let Some((hub, number)) = fault {
+            // Else it waits for an answer in vain.
+            self.send_to_hub(hub, &HubMessage::Channel { attempt: number, step: ChannelStep::Abandon });
+        }
         self.attempt_failed(conn);
+        if let Some(tries) = fault.and_then(|(hub, _)| self.channels.tries.get_mut(&hub)) {
+            tries.fault = Some(reason.to_owned());
+        }
     }
 
     fn attempt_failed(&mut self, conn: ConnId) {
@@ -303,6 +320,7 @@ impl Hub {
         let tries = self.channels.tries.entry(attempt.hub).or_default();
         let pause = (FIRST_PAUSE * 2u32.saturating_pow(tries.failures.min(6))).min(LONGEST_PAUSE);
         tries.failures = tries.failures.saturating_add(1);
+        tries.fault = None;
         tries.not_before = now + pause.mul_f64(self.rng.random_range(0.75..1.25));
         self.fall_back(attempt.hub);
     }

@@ -47,8 +47,20 @@ impl Hub {
             refused: BTreeMap::new(),
             rejected: self.rejected().filter(|_| !self.draining.is_on()),
             twin: self.twin_at().map(str::to_owned),
+            offered: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
+    }
+
+    /// Whether this hub takes part in a mesh.
+    pub fn has_mesh(&self) -> bool {
+        self.settings.hub_enabled
+    }
+
+    /// URLs of other hubs: the bootstraps, and one of each of the first 16 within reach.
+    pub fn urls_to_dial(&self) -> Vec<String> {
+        let bootstraps = self.settings.bootstrap_hubs.iter().take(16).cloned();
+        bootstraps.chain(self.urls_to_remember()).collect()
     }
 
     /// What was counted since the start.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::file;
-use crate::config::{Host, LogLevel, MetricsListen, Uid, WhenAlone};
+use crate::config::{Host, InterfacePattern, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::AddressRange;
 
 #[test]
@@ -71,6 +71,51 @@ fn hosts() {
         ["", "hub example", "a..b", "-a", "192.0.2", "192.0.2.7:3000", "[192.0.2.7]", "[::1", "::1%lo", "a:1"]
     {
         assert!(file(&format!("listen.host = \"{value}\"\n")).is_err(), "{value}");
+    }
+}
+
+#[test]
+fn udp_ports() {
+    for (value, ports) in [
+        ("\"40000-40100\"", Some((40_000, 40_100))),
+        ("\"40000\"", Some((40_000, 40_000))),
+        ("40000", Some((40_000, 40_000))),
+        ("\" 1 - 65535 \"", Some((1, 65_535))),
+        ("\"\"", None),
+    ] {
+        let config = file(&format!("mesh.udp_ports = {value}\n")).expect(value);
+        assert_eq!(config.mesh.udp_ports.map(|ports| (ports.first, ports.last)), ports, "{value}");
+    }
+    for value in
+        ["\"0-5\"", "\"9-8\"", "\"1-65536\"", "\"1-\"", "\"a\"", "0", "70000", "true", "[]", "\"1,2\""]
+    {
+        let error = file(&format!("mesh.udp_ports = {value}\n")).expect_err(value).to_string();
+        assert!(error.contains("should be a range of ports such as"), "{value}: {error}");
+    }
+}
+
+#[test]
+fn interfaces() {
+    let file = |list: &str| file(&format!("mesh.interfaces = [{list}]\n"));
+    let allowed =
+        |list: &str, name: &str| InterfacePattern::allow(&file(list).expect(list).mesh.interfaces, name);
+    for (list, name, is) in [
+        ("", "eth0", true),
+        ("\"eth0\"", "eth0", true),
+        ("\"eth0\"", "eth01", false),
+        ("\"en*\"", "enp3s0", true),
+        ("\"*0\", \"lo\"", "lo", true),
+        ("\"e*0\"", "eth1", false),
+        ("\"!br-*\", \"!docker*\"", "br-4f2a", false),
+        ("\"!br-*\", \"!docker*\"", "eth0", true),
+        ("\"!eth1\", \"eth*\"", "eth1", false),
+        ("\"!eth1\", \"eth*\"", "wg0", false),
+        ("\"***************\"", "a-long-name-15b", true),
+    ] {
+        assert_eq!(allowed(list, name), is, "{list} {name}");
+    }
+    for list in ["\"\"", "\"!\"", "\"!!a\"", "\"a b\"", "\"a/b\"", "\"sixteen-bytes-it\"", "5.5"] {
+        assert!(file(list).is_err(), "{list}");
     }
 }
 

@@ -191,7 +191,9 @@ impl Hub {
             reason.push_str(&format!("; {} of {} known hubs out of reach", count.missed, count.known));
         }
         if failing > 0 {
-            reason.push_str(&format!("; to {} none opens: is UDP blocked?", number(failing, "hub")));
+            let fault = self.mesh.wanted.iter().find_map(|hub| self.channels.fault(hub));
+            let why = fault.unwrap_or("is UDP blocked?");
+            reason.push_str(&format!("; to {} none opens: {why}", number(failing, "hub")));
         }
         if let Some(twin) = self.twin_text() {
             reason.push_str(&format!("; {twin}"));
