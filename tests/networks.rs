@@ -3,17 +3,19 @@
 //! there is one mesh again, and what was sent was delivered or told.
 
 mod addresses;
+mod listening;
 mod moves;
 mod nat;
 mod standstill;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pigeonhub_proto::control::LinkInfo;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Sums, skipped, until_ok};
+use crate::harness::{Crowd, Ground, Hub, Need, Net, Plan, Sums, daemon, skipped, until_ok};
 
 const HUBS: usize = 8;
 const PORT: u16 = 3000;
@@ -39,6 +41,14 @@ fn plan(net: &Net, host: usize, v6: bool, mesh: &str) -> Plan {
         .migrating_after(Duration::from_secs(1))
         .config(&format!("[mesh]\nadvertise = \"{}\"\n{mesh}", url(host)))
         .on(net, host, address(host))
+}
+
+/// What `pigeonctl doctor` says of a hub, on its host.
+fn doctor(net: &Net, host: usize, hub: &Hub) -> String {
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", &net.namespace(host)]).arg(daemon().with_file_name("pigeonctl"));
+    let output = command.arg("--socket").arg(hub.control_socket()).arg("doctor").output().expect("it runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Scene {

@@ -197,6 +197,7 @@ impl Daemon {
         let drain_timeout = config.listen.drain_timeout;
         let driver =
             Driver::new(hub, clock, inlets, connections, log, supervisor, drain_timeout).keeping(keeper);
+        let driver = driver.listening(addresses.clone());
         Ok(Self {
             hub_id,
             addresses,

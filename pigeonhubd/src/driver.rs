@@ -3,6 +3,7 @@
 mod questions;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -108,6 +109,8 @@ pub struct Driver {
     /// Keeps the URLs of the mesh for the next run.
     keeper: Option<Keeper>,
     drain_timeout: Duration,
+    /// Where the hub listens.
+    listening: Vec<SocketAddr>,
     /// Since when the configuration is in force.
     configured_at: Instant,
     /// Who waits for the answers to a probe, by its number. The hub bounds them.
@@ -140,6 +143,7 @@ impl Driver {
             supervisor,
             keeper: None,
             drain_timeout,
+            listening: Vec::new(),
             configured_at,
             probes,
             stopping,
@@ -150,6 +154,11 @@ impl Driver {
     /// The URLs of the mesh are kept for the next run.
     pub fn keeping(self, keeper: Keeper) -> Self {
         Self { keeper: Some(keeper), ..self }
+    }
+
+    /// With the addresses that it listens on.
+    pub fn listening(self, listening: Vec<SocketAddr>) -> Self {
+        Self { listening, ..self }
     }
 
     /// Runs until the hub is told to stop and has left. Then waits for the

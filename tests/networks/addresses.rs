@@ -1,10 +1,9 @@
 //! Machines with more addresses than a hub offers, and firewalls that let few ports through.
 
-use std::process::Command;
 use std::time::Duration;
 
-use super::PORT;
-use crate::harness::{Ground, Hub, Need, Net, Plan, daemon, skipped, until_ok};
+use super::{PORT, doctor};
+use crate::harness::{Ground, Hub, Need, Net, Plan, skipped, until_ok};
 
 /// On each host of `net` 20 bridges of containers, their addresses the same everywhere, and its own address,
 /// which as a number is larger.
@@ -33,13 +32,6 @@ fn anywhere(net: &Net, host: usize, mesh: &str) -> Plan {
         .migrating_after(Duration::from_secs(1))
         .config(&format!("[mesh]\n{mesh}"))
         .on(net, host, [0, 0, 0, 0].into())
-}
-
-fn doctor(net: &Net, host: usize, hub: &Hub) -> String {
-    let mut command = Command::new("ip");
-    command.args(["netns", "exec", &net.namespace(host)]).arg(daemon().with_file_name("pigeonctl"));
-    let output = command.arg("--socket").arg(hub.control_socket()).arg("doctor").output().expect("it runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// The UDP ports that a hub has bound.

@@ -5,6 +5,7 @@ mod ground;
 mod keys;
 mod machine;
 mod net;
+mod port;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -87,7 +88,7 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
         tell(keys::rights(ground))?;
         tell(keys::mesh_key(ground))?;
         tell(keys::named_files(ground))?;
-        tell(net::port(ground))?;
+        tell(port::port(ground))?;
         tell(net::refused(ground))?;
         tell(net::addresses(ground))?;
         tell(net::udp(ground))?;

@@ -1,8 +1,8 @@
-//! The network: port, UDP, STUN and TURN, links, bootstraps.
+//! The network: UDP, STUN and TURN, links, bootstraps.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -24,56 +24,15 @@ const SKEW: u64 = 30;
 const UDP_CURE: &str = "allow UDP between the hubs in their firewalls; where that cannot be, configure TURN servers \
                         as [[mesh.ice_servers]]";
 
-const NO_ADDRESS_CURE: &str = "set listen.host to an address of this machine: ip -brief address lists them";
+pub(super) const NO_ADDRESS_CURE: &str =
+    "set listen.host to an address of this machine: ip -brief address lists them";
 
 /// Where the hub listens, as it looks a name up.
-fn host(ground: &Ground) -> io::Result<Host> {
+pub(super) fn host(ground: &Ground) -> io::Result<Host> {
     ground.config.listen.host.clone().resolved(|name| {
         let first = (name, 0).to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         Ok(first.ip())
     })
-}
-
-/// Whether the hub is reached on its port, or could listen on it.
-pub(super) fn port(ground: &Ground) -> Vec<Finding> {
-    const WHAT: &str = "port";
-    let port = ground.config.listen.port;
-    let host = match host(ground) {
-        Ok(host) => host,
-        Err(error) => {
-            let found = format!("listen.host = \"{}\": {error}", ground.config.listen.host);
-            return vec![Finding::failed(WHAT, found, NO_ADDRESS_CURE)];
-        }
-    };
-    if let Some(running) = &ground.running {
-        let ip = host.addresses().into_iter().next().map_or(IpAddr::from([127, 0, 0, 1]), reachable);
-        let request = format!("GET /health HTTP/1.1\r\nHost: {ip}:{port}\r\nConnection: close\r\n\r\n");
-        let address = SocketAddr::from((ip, port));
-        let asked =
-            probe::connect(&ip.to_string(), port).and_then(|stream| probe::exchange(stream, &request));
-        let own_id = running.status.hub_id.to_string();
-        return vec![match asked {
-            Ok(head) if head.starts_with("HTTP/1.1 200") || head.contains(&own_id) => {
-                Finding::ok(WHAT, format!("{address} answers"))
-            }
-            Ok(head) if ground.config.tls.cert.is_some() && head.starts_with("HTTP/1.1 400") => {
-                Finding::ok(WHAT, format!("{address} answers, and speaks TLS"))
-            }
-            Ok(head) => {
-                let line = head.lines().next().unwrap_or_default();
-                let cure = "the hub reports itself unwell: pigeonctl status says why";
-                Finding::warning(WHAT, format!("{address} answers {line:?}"), cure)
-            }
-            Err(error) => {
-                let cure = "look whether the hub hangs, or a firewall of this machine blocks its own port";
-                Finding::failed(WHAT, format!("{address}: {error}"), cure)
-            }
-        }];
-    }
-    if ground.hangs {
-        return vec![Finding::skipped(WHAT, "the hub that does not answer has it")];
-    }
-    vec![free(&host.addresses(), port)]
 }
 
 /// Who was turned away since the start. That strangers are is as it should be;
@@ -105,50 +64,6 @@ pub(super) fn refused(ground: &Ground) -> Vec<Finding> {
         ),
         false => Finding::ok(WHAT, told.join(", ")),
     }]
-}
-
-/// Whether a hub could listen there. A machine without IPv6 is none the worse for it.
-pub(super) fn free(addresses: &[IpAddr], port: u16) -> Finding {
-    const WHAT: &str = "port";
-    // Each is closed before the next is tried: one for all addresses takes IPv4 as well.
-    let faults: Vec<(IpAddr, io::Error)> = addresses
-        .iter()
-        .filter_map(|ip| Some((*ip, TcpListener::bind((*ip, port)).map(drop).err()?)))
-        .collect();
-    let in_use = faults.iter().find(|(_, error)| error.kind() == io::ErrorKind::AddrInUse);
-    let all = faults.first().filter(|_| faults.len() == addresses.len());
-    match in_use.or(all) {
-        Some((ip, error)) => Finding::failed(
-            WHAT,
-            format!("{}: {error}", SocketAddr::from((*ip, port))),
-            bind_cure(error, port),
-        ),
-        None => Finding::ok(WHAT, format!("{port} is free")),
-    }
-}
-
-fn bind_cure(error: &io::Error, port: u16) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!(
-                "see who has it, a listener or a connection: ss -atnp 'sport = :{port}'; end that, or set \
-                 listen.port to another"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            String::from("a port below 1024 needs AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit")
-        }
-        _ => String::from(NO_ADDRESS_CURE),
-    }
-}
-
-/// Where a listener on that address is reached from here.
-fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::from([127, 0, 0, 1]),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]),
-        ip => ip,
-    }
 }
 
 /// What the running hub offers to others for data channels.

@@ -129,14 +129,36 @@ fn the_key_of_a_running_hub_that_is_gone_is_told() {
 fn a_port_that_is_taken_is_told() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = listener.local_addr().expect("it is bound");
-    let taken = net::free(&[address.ip()], address.port());
+    let taken = port::free(&[address.ip()], address.port());
     assert_eq!(taken.verdict, Verdict::Failed);
     assert!(taken.cure.is_some_and(|cure| cure.contains(&format!("sport = :{}", address.port()))));
     drop(listener);
     // Twice the same, as an address for IPv6 may be one for IPv4 as well; and one that is not ours.
     let addresses = [address.ip(), address.ip(), [203, 0, 113, 77].into()];
-    assert_eq!(net::free(&addresses, address.port()).verdict, Verdict::Ok);
-    assert_eq!(net::free(&addresses[2..], address.port()).verdict, Verdict::Failed);
+    assert_eq!(port::free(&addresses, address.port()).verdict, Verdict::Ok);
+    assert_eq!(port::free(&addresses[2..], address.port()).verdict, Verdict::Failed);
+}
+
+#[test]
+fn the_port_is_tried_where_the_hub_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let here = listener.local_addr().expect("it is bound");
+    let serve = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("doctor comes");
+        let mut request = [0; 512];
+        let _ = stream.read(&mut request).expect("a request");
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("doctor reads");
+    });
+    // Of documentation, so nobody's: a machine may lack IPv6 and listen on all of it.
+    let nowhere = SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], here.port()));
+    let findings = port::answering(&[nowhere, here], "id", false);
+    serve.join().expect("it answered");
+    let told: Vec<_> = findings.iter().map(|it| (it.verdict, it.found.as_str())).collect();
+    assert_eq!(told, [(Verdict::Ok, format!("{here} answers").as_str())]);
+    let findings = port::answering(&[nowhere], "id", false);
+    assert_eq!(findings.len(), 1);
+    assert_eq!(findings[0].verdict, Verdict::Failed, "{findings:?}");
+    assert!(findings[0].found.contains("an address that this machine does not have"), "{findings:?}");
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn a_status(state: MeshState) -> Status {
         uptime: 93_784,
         config_age: Some(7_262),
         twin: None,
+        listening: Vec::new(),
         offered: None,
         refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
         rejected: None,

@@ -1,7 +1,7 @@
 //! What `pigeonctl` asks and gets told: one JSON object a line, both ways.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,9 @@ pub struct Status {
     /// Another hub runs with this hub's key: its URL or address, empty if that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub twin: Option<String>,
+    /// Where this hub listens; none from hubs that do not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listening: Vec<SocketAddr>,
     /// What this hub offers to others for data channels; none if it takes part in no mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Offered>,

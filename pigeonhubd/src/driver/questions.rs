@@ -57,7 +57,9 @@ impl Driver {
                     self.look_for_hubs();
                     self.connections.offered()
                 });
-                Answer::Status(Box::new(Status { config_age, refused, offered, ..self.hub.status(now) }))
+                let listening = self.listening.clone();
+                let status = self.hub.status(now);
+                Answer::Status(Box::new(Status { config_age, refused, offered, listening, ..status }))
             }
             Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
             Command::Peers { network } => Answer::Peers(self.hub.peers(network.as_deref())),

@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         uptime: 60,
         config_age: None,
         twin: None,
+        listening: Vec::new(),
         offered: None,
         refused: Default::default(),
         rejected: None,

@@ -241,6 +241,7 @@ fn status() -> Status {
         uptime: 8,
         config_age: Some(9),
         twin: None,
+        listening: Vec::new(),
         offered: None,
         refused: Default::default(),
         rejected: None,

@@ -161,8 +161,9 @@ pub static KEYS: [Key; 44] = [
         value("--host", "ADDRESS"),
         Some("HOST"),
         "The address to listen on: an IP address, a name that stands for one, \"localhost\" for both loopback \
-         addresses, or \"*\" for all addresses, IPv4 and IPv6. A name is looked up at the start, and the first \
-         address counts."
+         addresses, or \"*\" or \"::\" for all addresses, IPv4 and IPv6, as far as there are any; \"0.0.0.0\" is all of \
+         IPv4. A name is looked up at the start, until it stands for an address, of which the first counts. An \
+         address that this machine does not have yet is listened on nevertheless, and reached as soon as it has it."
     ),
     key!(
         listen.max_connections,

@@ -21,7 +21,7 @@ const LONGEST_PATH: usize = 4095;
 /// Where to listen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Host {
-    /// All addresses, IPv4 and IPv6: `*`.
+    /// All addresses, IPv4 and IPv6, as far as this machine has them: `*`, or `::` as JavaScript has it.
     #[default]
     Any,
     /// Both loopback addresses: `localhost`.
@@ -71,7 +71,7 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "*" => Ok(Self::Any),
+            "*" | "::" | "[::]" => Ok(Self::Any),
             _ if text.eq_ignore_ascii_case("localhost") => Ok(Self::Localhost),
             _ => match address(text) {
                 Some(address) => Ok(Self::Address(address)),

@@ -47,6 +47,7 @@ impl Hub {
             refused: BTreeMap::new(),
             rejected: self.rejected().filter(|_| !self.draining.is_on()),
             twin: self.twin_at().map(str::to_owned),
+            listening: Vec::new(),
             offered: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }

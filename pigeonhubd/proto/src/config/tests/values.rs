@@ -58,7 +58,9 @@ fn hosts() {
         ("localhost", Host::Localhost),
         ("LocalHost", Host::Localhost),
         ("0.0.0.0", v6("0.0.0.0")),
-        ("::", v6("::")),
+        // As Node has it, and not IPv6 alone.
+        ("::", Host::Any),
+        ("[::]", Host::Any),
         ("[::1]", v6("::1")),
         ("192.0.2.7", v6("192.0.2.7")),
         ("hub.example.org", Host::Name(String::from("hub.example.org"), None)),
