@@ -279,7 +279,13 @@ pub async fn run(config: &Config, around: &Surroundings, origin: Origin) -> Resu
     // Rotators of logs send these, by habit. They mean nothing here, but would end the process.
     let _first = signal(SignalKind::user_defined1()).map_err(DaemonError::Signals)?;
     let _second = signal(SignalKind::user_defined2()).map_err(DaemonError::Signals)?;
-    let mut daemon = Daemon::start_from(config, around, origin)?;
+    let mut config = config.clone();
+    config.listen.host = tokio::select! {
+        host = listener::named(config.listen.host, listener::look_up) => host?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let mut daemon = Daemon::start_from(&config, around, origin)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,

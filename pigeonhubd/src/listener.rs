@@ -6,14 +6,16 @@ mod holder;
 mod places;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use pigeonhub_proto::config::Host;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use self::handed::{Listening, bind_or_take};
 pub use self::handshakes::Handshake;
@@ -35,6 +37,37 @@ pub const SPARE_CONNECTIONS: usize = MAX_HANDSHAKES + 512;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 const BACKLOG: u32 = 1024;
+
+/// How long a name may stand for no address at the start: what tells names may come up later.
+const NAME_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Pause before it is asked for again.
+const NAME_PAUSE: Duration = Duration::from_secs(1);
+
+/// As `host` is, once its name stands for an address, which `look_up` tells.
+///
+/// # Errors
+/// If it does not within half a minute. Systemd, which gives up after some quick failures, then tries on.
+pub async fn named(
+    host: Host,
+    look_up: impl Fn(&str) -> Result<IpAddr, ListenError> + Clone + Send + 'static,
+) -> Result<Host, ListenError> {
+    let until = Instant::now() + NAME_PATIENCE;
+    let mut told = false;
+    loop {
+        let (asked, look_up) = (host.clone(), look_up.clone());
+        let found = tokio::task::spawn_blocking(move || asked.resolved(look_up)).await;
+        match found.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) {
+            Err(error) if Instant::now() < until => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!("{error}; trying on for {} s", NAME_PATIENCE.as_secs());
+                }
+                tokio::time::sleep(NAME_PAUSE).await;
+            }
+            found => return found,
+        }
+    }
+}
 
 /// The address that a name stands for: the first that the system tells.
 ///
@@ -90,12 +123,15 @@ pub enum ListenError {
     },
 }
 
-/// Listens on those of the addresses that this machine has: one at least.
+/// Listens on those of the addresses that this machine has. If it is to be one,
+/// that may come later: an interface that is not up yet, or an address that is
+/// still being probed for duplicates.
 /// Port 0 is a free port, the same on all of them.
 pub fn bind(addresses: &[IpAddr], mut port: u16) -> Result<Vec<TcpListener>, ListenError> {
     let (mut listeners, mut absent) = (Vec::new(), None);
+    let may_come = addresses.len() == 1;
     for address in addresses {
-        match bind_one(*address, port) {
+        match bind_one(*address, port, may_come) {
             Ok(listener) => {
                 port = listener.local_addr().map_or(port, |local| local.port());
                 listeners.push(listener);
@@ -117,7 +153,7 @@ fn missing(error: &ListenError) -> bool {
         || error.raw_os_error() == Some(nix::errno::Errno::EAFNOSUPPORT as i32)
 }
 
-fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
+fn bind_one(ip: IpAddr, port: u16, may_come: bool) -> Result<TcpListener, ListenError> {
     let address = SocketAddr::new(ip, port);
     let listen = || {
         let socket = if ip.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -126,14 +162,29 @@ fn bind_one(ip: IpAddr, port: u16) -> Result<TcpListener, ListenError> {
             // Else `::` would take the IPv4 port too, on most machines, and not on others.
             setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
         }
+        if may_come {
+            // Of IPv6 too, says Linux' `ipv6_setsockopt`. Where it is refused, binding says why.
+            let _ = setsockopt(&socket, sockopt::IpFreebind, &true);
+        }
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    listen().map_err(|error: io::Error| match error.kind() {
+    let listener = listen().map_err(|error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => ListenError::Taken { port, holder: Holder::of(address) },
         io::ErrorKind::PermissionDenied => ListenError::NotAllowed { port },
         _ => ListenError::Other { address, error },
-    })
+    })?;
+    if may_come && !is_here(ip) {
+        tracing::warn!(
+            "this machine does not have the address {ip} now: {address} is reached as soon as it has"
+        );
+    }
+    Ok(listener)
+}
+
+/// Whether this machine has that address.
+fn is_here(ip: IpAddr) -> bool {
+    !UdpSocket::bind((ip, 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 
 /// What a new configuration changes for connections that are accepted from then on.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::{PORT, doctor};
+use super::{PORT, doctor, plan};
 use crate::harness::{Ground, Need, Net, Plan, skipped, until};
 
 /// Waits until TCP opens there.
@@ -32,4 +32,34 @@ fn everywhere_is_both_families_and_ipv4_where_there_is_no_other() {
         assert_eq!(port.len(), 3 - host, "{found}");
         assert!(port.iter().all(|line| line.ends_with(":3000 answers")), "{found}");
     }
+}
+
+#[test]
+fn an_address_that_comes_late_is_waited_for() {
+    if skipped(&[Need::Namespaces]) {
+        return;
+    }
+    let (ground, net) = (Ground::new(), Net::new(3));
+    let first = plan(&net, 1, false, "").start_on(&ground, PORT);
+    let late = [("10.0.0.77/24", 2), ("fd00::77/64", 3)].map(|(address, host)| {
+        let ip: IpAddr = address.split('/').next().and_then(|ip| ip.parse().ok()).expect("an address");
+        // Of the second one duplicates are looked for while the hub starts.
+        if ip.is_ipv6() {
+            net.run(host, &format!("ip addr add {address} dev eth0"));
+        }
+        let plan = Plan::through(["ws://10.0.0.1:3000"]).migrating_after(Duration::from_secs(1));
+        let hub = plan.config("").on(&net, host, ip).start_on(&ground, PORT);
+        if ip.is_ipv4() {
+            let found = doctor(&net, host, &hub);
+            assert!(found.contains("10.0.0.77:3000, an address that this machine does not have"), "{found}");
+            net.run(host, &format!("ip addr add {address} dev eth0"));
+        }
+        reached(ip);
+        hub
+    });
+    let told = late[0].log().iter().any(|line| line.contains("does not have the address 10.0.0.77 now"));
+    assert!(told, "{:#?}", late[0].log());
+    // Its data channels come to be, too; the other one has no address in common with the first for them.
+    late[0].wait("has a data channel", |status| status.p2p_links >= 1);
+    drop(first);
 }

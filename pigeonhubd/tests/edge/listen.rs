@@ -1,8 +1,11 @@
 //! Ports and addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use pigeonhubd::listener::{ListenError, bind, look_up};
+use pigeonhub_proto::config::Host;
+use pigeonhubd::listener::{ListenError, bind, look_up, named};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -48,11 +51,15 @@ async fn both_families_share_a_port() {
 }
 
 #[tokio::test]
-async fn an_address_of_another_machine_is_an_error() {
-    // TEST-NET-1 (RFC 5737): nobody's.
+async fn an_address_that_may_come_is_listened_on() {
+    // TEST-NET-1 (RFC 5737), and its like of IPv6 (RFC 3849): nobody's.
     let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-    let error = bind(&[elsewhere], 0).unwrap_err().to_string();
-    assert!(error.starts_with("cannot listen on 192.0.2.1"), "{error}");
+    let listeners = bind(&[elsewhere], 0).unwrap();
+    assert_eq!(listeners[0].local_addr().unwrap().ip(), elsewhere);
+    if std::net::TcpListener::bind((V6, 0)).is_ok() {
+        let elsewhere = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+        assert_eq!(bind(&[elsewhere], 0).unwrap()[0].local_addr().unwrap().ip(), elsewhere);
+    }
     assert_eq!(bind(&[elsewhere, V4], 0).unwrap().len(), 1, "those that there are do");
 }
 
@@ -61,6 +68,22 @@ async fn a_name_is_looked_up() {
     assert!(look_up("localhost").unwrap().is_loopback());
     let error = look_up("no-such-name.invalid").unwrap_err().to_string();
     assert!(error.starts_with("cannot listen on no-such-name.invalid, which listen.host names"), "{error}");
+}
+
+#[tokio::test]
+async fn a_name_that_comes_late_is_waited_for() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    let second_time = move |name: &str| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(look_up("no-such-name.invalid").unwrap_err()),
+        _ => Ok(if name == "late" { V4 } else { V6 }),
+    };
+    let host: Host = "late".parse().unwrap();
+    assert_eq!(named(host, second_time).await.unwrap().addresses(), [V4]);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    let host: Host = "127.0.0.2".parse().unwrap();
+    let nobody = |_: &str| unreachable!("an address needs no question");
+    assert_eq!(named(host.clone(), nobody).await.unwrap(), host);
 }
 
 #[tokio::test]
