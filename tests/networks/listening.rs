@@ -1,10 +1,11 @@
-//! Machines whose addresses come late or not at all.
+//! Machines whose addresses come late or not at all, and names whose first address is dead.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{PORT, doctor, plan};
-use crate::harness::{Ground, Need, Net, Plan, skipped, until};
+use crate::harness::{Ground, Hub, Need, Net, Plan, skipped, until};
 
 /// Waits until TCP opens there.
 fn reached(address: IpAddr) {
@@ -61,5 +62,40 @@ fn an_address_that_comes_late_is_waited_for() {
     assert!(told, "{:#?}", late[0].log());
     // Its data channels come to be, too; the other one has no address in common with the first for them.
     late[0].wait("has a data channel", |status| status.p2p_links >= 1);
+    drop(first);
+}
+
+#[test]
+fn a_name_whose_first_address_is_a_black_hole() {
+    if skipped(&[Need::Namespaces]) {
+        return;
+    }
+    let (ground, net) = (Ground::new(), Net::new(2));
+    for host in 1..=2 {
+        // Not an address of a site of its own: those come after IPv4 (RFC 6724).
+        net.run(host, &format!("ip addr add 2001:470:0:1::{host}/64 dev eth0 nodad"));
+    }
+    net.weather("ip6 daddr 2001:470:0:1::1 drop");
+    let first: Hub = Plan::first().on(&net, 1, [0, 0, 0, 0].into()).start_on(&ground, PORT);
+    let hosts = ground.folder().join("hosts");
+    fs::write(&hosts, "2001:470:0:1::1 first.test\n10.0.0.1 first.test\n").expect("written");
+    let with_hosts = format!("mount --bind '{}' /etc/hosts && exec \"$@\"", hosts.display());
+    let namespace = net.namespace(2);
+    let second = Plan::through(["ws://first.test:3000"]).on(&net, 2, net.address(2)).under(&[
+        "ip",
+        "netns",
+        "exec",
+        &namespace,
+        "sh",
+        "-c",
+        &with_hosts,
+        "sh",
+    ]);
+    let begin = Instant::now();
+    let second = second.start_on(&ground, PORT);
+    second.wait("has joined", |status| status.known_hubs == 1);
+    let took = begin.elapsed();
+    println!("joined after {took:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
     drop(first);
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -193,9 +193,7 @@ pub(super) fn ice_server(url: &str) -> Finding {
         probe::connect(host, port).map(|_| String::from("takes connections"))
     } else {
         let servers = probe::resolve(host, port);
-        servers
-            .and_then(|servers| servers.first().copied().map(probe::stun).unwrap_or(Err(String::new())))
-            .map(|seen| format!("answers; sees us as {seen}"))
+        servers.and_then(|servers| stun(&servers)).map(|seen| format!("answers; sees us as {seen}"))
     };
     match asked {
         Ok(found) => Finding::ok(WHAT, format!("{url} {found}")),
@@ -207,6 +205,19 @@ pub(super) fn ice_server(url: &str) -> Finding {
             Finding::warning(WHAT, format!("{url}: {error}"), cure)
         }
     }
+}
+
+/// As the first server of a family sees us that answers: a hub asks one of each.
+fn stun(servers: &[SocketAddr]) -> Result<SocketAddr, String> {
+    let of = |v6| servers.iter().copied().find(|server| server.is_ipv6() == v6);
+    let mut answer = Err(String::from("it has no address"));
+    for server in [of(true), of(false)].into_iter().flatten() {
+        answer = probe::stun(server);
+        if answer.is_ok() {
+            break;
+        }
+    }
+    answer
 }
 
 /// Whether links are what they should be.
