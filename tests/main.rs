@@ -11,6 +11,7 @@ mod dependencies;
 mod differences;
 mod drop_in;
 mod failures;
+mod folders;
 mod fuzzing;
 mod harness;
 mod hostile;

@@ -184,15 +184,34 @@ fn make(path: &Path) -> Result<(), KeyError> {
     let draft = folder.join(format!(".{name}.{}", hex(&salt)));
     let made = write(&draft, &secret).and_then(|()| match std::fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Shared folders of virtual machines, and some volumes, have no hard links.
+        Err(_) => rename_unless_there(folder, &draft, path),
         linked => linked,
     });
     // What the draft is there for is done or has failed.
     drop(std::fs::remove_file(&draft));
-    made.and_then(|()| File::open(folder)?.sync_all()).map_err(|source| KeyError::Io {
+    made.and_then(|()| sync(folder)).map_err(|source| KeyError::Io {
         path: path.to_owned(),
         done: "made",
         source,
     })
+}
+
+/// As a hard link, one at a time: whoever renames holds the folder's lock, which closing it ends.
+fn rename_unless_there(folder: &Path, draft: &Path, path: &Path) -> io::Result<()> {
+    let lock = File::open(folder)?;
+    lock.lock()?;
+    if path.try_exists()? { Ok(()) } else { std::fs::rename(draft, path) }
+}
+
+/// Makes what was renamed in a folder last. Some shared folders cannot, and do it in their own time.
+fn sync(folder: &Path) -> io::Result<()> {
+    match File::open(folder)?.sync_all() {
+        Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
+            Ok(())
+        }
+        synced => synced,
+    }
 }
 
 fn write(path: &Path, secret: &[u8]) -> io::Result<()> {

@@ -18,6 +18,8 @@ pub(crate) enum Need {
     Prometheus,
     /// Network namespaces, with iproute2 and nftables.
     Namespaces,
+    /// Python 3.
+    Python,
     /// A switch that is slow: Python, and taps.
     SlowNetwork,
     /// Debian's coturn.
@@ -87,7 +89,7 @@ fn missing(need: Need) -> Option<&'static str> {
         Need::Faketime if faketime().is_none() => {
             Some("faketime is not installed: tests/run installs it when root runs it on Debian")
         }
-        Need::SlowNetwork if on_path("python3").is_none() => Some("Python 3 is not installed"),
+        Need::Python | Need::SlowNetwork if on_path("python3").is_none() => Some("Python 3 is not installed"),
         Need::SlowNetwork if !Path::new("/dev/net/tun").exists() => Some("there is no /dev/net/tun"),
         Need::Coturn if on_path("turnserver").is_none() => {
             Some("coturn is not installed: tests/run installs it when root runs it on Debian")

@@ -65,6 +65,26 @@ fn hubs_that_start_at_once_agree_and_leave_nothing_behind() {
 }
 
 #[test]
+fn without_hard_links_the_first_stays_too() {
+    let dir = TestDir::new();
+    let (start, path) = (Barrier::new(8), dir.join("key"));
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (start, path, dir) = (&start, &path, &dir);
+            scope.spawn(move || {
+                let draft = dir.join(format!("draft-{number}"));
+                fs::write(&draft, number.to_string()).expect("written");
+                start.wait();
+                rename_unless_there(dir, &draft, path).expect("the folder can be locked");
+            });
+        }
+    });
+    assert_eq!(fs::read_dir(&*dir).expect("a folder").count(), 8, "one draft was renamed");
+    let kept = fs::read_to_string(&path).expect("there");
+    assert!(!dir.join(format!("draft-{kept}")).exists(), "and no other came after it");
+}
+
+#[test]
 fn a_named_key_must_exist_and_not_be_everyones() {
     let dir = TestDir::new();
     let path = dir.join("k");
