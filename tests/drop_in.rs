@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Ipv6Addr, TcpListener, TcpStream, ToSocketAddrs};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -80,6 +80,10 @@ fn it_starts_with_the_javascript_hubs_environment() {
         ),
         ("127.0.0.1", vec![("HOST", "0.0.0.0"), ("MAX_CONNECTIONS", "7"), ("HUB_MESH_NAMESPACE", "x")]),
     ];
+    // Both families, where a machine has them.
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        rows.push(("127.0.0.1", vec![("HOST", "::")]));
+    }
     // Not every machine knows itself by its name.
     if (hostname, 0).to_socket_addrs().is_ok() {
         rows.push((hostname, vec![("HOST", hostname)]));

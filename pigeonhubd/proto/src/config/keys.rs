@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use super::Config;
 use super::addresses::{self, ForwardedHeader, WebOrigin};
+use super::channels::{InterfacePattern, UdpPorts};
 use super::kind::Kind;
 use super::setting::{Fault, Raw, Setting};
-use super::words::{
-    self as text, Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone,
-};
+use super::words::{self as text, Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::AddressRange;
 
 /// One key.

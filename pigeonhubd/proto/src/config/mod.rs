@@ -19,13 +19,14 @@
 //! | `keys` | the table of all keys |
 //! | `kind` | what a key can take |
 //! | `setting` | how a value of each type is read and written |
-//! | `words`, `addresses`, `ice` | texts that must be of a certain form |
+//! | `words`, `addresses`, `channels`, `ice` | texts that must be of a certain form |
 //! | `file` | a TOML file's keys, with their places |
 //! | `error` | origins, and messages that name them |
 //! | `example`, `manual` | the commented example file, the manual page |
 //! | `running` | what may change while a hub runs |
 
 mod addresses;
+mod channels;
 mod error;
 mod example;
 mod file;
@@ -44,13 +45,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use addresses::{ForwardedHeader, WebOrigin, cors_list};
+pub use channels::{InterfacePattern, UdpPorts};
 pub use error::{ConfigError, Origin, Place, Problem};
 pub use example::example;
 pub use ice::IceServer;
 pub use keys::{Flag, KEYS, Key, SECTIONS, find, sections};
 pub use kind::{Check, Kind};
 pub use manual::manual;
-pub use words::{Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone};
+pub use words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 
 use crate::paths;
 use crate::settings::{AddressRange, Settings};

@@ -10,9 +10,10 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::addresses::{ForwardedHeader, WebOrigin};
+use super::channels::{InterfacePattern, UdpPorts};
 use super::error::Problem;
 use super::kind::{Kind, parse_size, size_text, time_text};
-use super::words::{Host, HubUrl, InterfacePattern, LogLevel, MetricsListen, UdpPorts, Uid, WhenAlone};
+use super::words::{Host, HubUrl, LogLevel, MetricsListen, Uid, WhenAlone};
 use crate::settings::AddressRange;
 
 /// A value before it is read.

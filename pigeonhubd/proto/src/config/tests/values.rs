@@ -113,6 +113,8 @@ fn interfaces() {
         ("\"!eth1\", \"eth*\"", "eth1", false),
         ("\"!eth1\", \"eth*\"", "wg0", false),
         ("\"***************\"", "a-long-name-15b", true),
+        ("\"**************x\"", "a-long-name-15b", false),
+        ("\"*a*a*a*a*a*a*b\"", "aaaaaaaaaaaaaaa", false),
     ] {
         assert_eq!(allowed(list, name), is, "{list} {name}");
     }
