@@ -183,7 +183,7 @@ fn bind_one(ip: IpAddr, port: u16, may_come: bool) -> Result<TcpListener, Listen
 }
 
 /// Whether this machine has that address.
-fn is_here(ip: IpAddr) -> bool {
+pub(crate) fn is_here(ip: IpAddr) -> bool {
     !UdpSocket::bind((ip, 0)).is_err_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
 }
 

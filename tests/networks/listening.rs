@@ -53,6 +53,7 @@ fn an_address_that_comes_late_is_waited_for() {
         if ip.is_ipv4() {
             let found = doctor(&net, host, &hub);
             assert!(found.contains("10.0.0.77:3000, an address that this machine does not have"), "{found}");
+            assert!(found.contains("none is offered to other hubs"), "{found}");
             net.run(host, &format!("ip addr add {address} dev eth0"));
         }
         reached(ip);

@@ -87,7 +87,8 @@ pub(super) fn addresses_of(offered: &Offered, ports: Option<usize>, max_peers: u
         (true, _) => Finding::failed(
             WHAT,
             "none is offered to other hubs",
-            "mesh.addresses and mesh.interfaces fit no address of this machine: ip -brief address lists them",
+            "listen.host, mesh.addresses and mesh.interfaces leave none of those that this machine has now: \
+             ip -brief address lists them",
         ),
         (false, true) => Finding::ok(WHAT, format!("offered to other hubs: {told}")),
         (false, false) => Finding::warning(

@@ -9,6 +9,8 @@ use pigeonhub_proto::config::{Host, InterfacePattern};
 use pigeonhub_proto::control::Offered;
 use pigeonhub_proto::settings::AddressRange;
 
+use crate::listener::is_here;
+
 /// How many local addresses a channel gathers on; the rest are left out. Each
 /// costs a UDP socket and about 150 kB of receive buffers.
 pub const MAX_ADDRESSES: usize = 16;
@@ -44,7 +46,9 @@ impl Wish {
     /// If the system does not tell its interfaces.
     pub fn offered(&self, far: &[IpAddr]) -> io::Result<Offered> {
         if let (Some(own), false) = (self.own(), self.chooses()) {
-            return Ok(Offered { addresses: vec![own], ..Offered::default() });
+            // It may come later.
+            let addresses = if is_here(own) { vec![own] } else { Vec::new() };
+            return Ok(Offered { addresses, ..Offered::default() });
         }
         let ways: Vec<IpAddr> = ELSEWHERE.iter().chain(far).filter_map(|to| way_to(*to).ok()).collect();
         Ok(self.choose(locals()?, &ways))
@@ -161,8 +165,9 @@ mod tests {
 
     #[test]
     fn a_named_address_stands_alone() {
-        let offered = wish("127.0.0.2", &[], &[]).offered(&[]).expect("no system call is made");
-        assert_eq!(offered.addresses, [ip("127.0.0.2")]);
+        let of = |host| wish(host, &[], &[]).offered(&[]).expect("nothing is asked that can fail").addresses;
+        assert_eq!(of("127.0.0.2"), [ip("127.0.0.2")]);
+        assert!(of("192.0.2.2").is_empty(), "it is nobody's");
     }
 
     #[test]
