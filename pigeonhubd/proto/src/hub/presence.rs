@@ -96,6 +96,10 @@ impl Hub {
 
     /// Perhaps a network is served that was not, or no longer.
     fn served_changed(&mut self, network: &str) {
+        if !self.settings.hub_enabled {
+            // Nobody is told, nobody is asked, and nothing would be forgotten.
+            return;
+        }
         let here = self.directory.network(network).is_some_and(|network| !network.own.is_empty());
         let linger = self.now.mono + LINGER;
         match (self.presence.served.get_mut(network), here) {

@@ -2,6 +2,7 @@
 
 mod announce_data;
 mod batches;
+mod forgets;
 mod greetings;
 mod rooms;
 
