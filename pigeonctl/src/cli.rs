@@ -30,7 +30,7 @@ pub(crate) struct Cli {
 }
 
 const AFTER: &str = "Exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 no permission, 5 not ready, \
-                     6 configuration rejected, 7 time-out, 8 not found. See pigeonctl(1).";
+                     6 configuration rejected, 7 time-out, 8 not found, 9 not serving. See pigeonctl(1).";
 
 #[derive(Subcommand)]
 pub(crate) enum Ask {
@@ -136,9 +136,8 @@ pub(crate) enum Ask {
     },
     /// Wait for a state
     Wait {
-        /// Until the mesh is ready
-        #[arg(long, required = true)]
-        ready: bool,
+        #[command(flatten)]
+        what: WaitFor,
         /// At most so long, such as 30s
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         timeout: Option<Duration>,
@@ -176,6 +175,18 @@ pub(crate) enum ConfigAsk {
         #[arg(long)]
         origin: bool,
     },
+}
+
+/// What is waited for.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WaitFor {
+    /// Until the mesh is ready, as its page /meshz says; else exit status 5
+    #[arg(long, visible_alias = "mesh")]
+    pub(crate) ready: bool,
+    /// Until the hub takes clients, as its page /readyz says, whatever its mesh is; else exit status 9
+    #[arg(long)]
+    pub(crate) serving: bool,
 }
 
 /// How the mesh is drawn.

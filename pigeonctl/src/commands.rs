@@ -119,7 +119,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
             front.show(Command::LogLevel { level, seconds })
         }
         Ask::Metrics { openmetrics } => metrics(&front, openmetrics),
-        Ask::Wait { timeout, .. } => flows::wait(&front, timeout),
+        Ask::Wait { what, timeout } => flows::wait(&front, &what, timeout),
         Ask::Doctor => doctor::run(&front),
         Ask::Completions { shell } => completions(&front, shell),
         Ask::Version => version(&front),

@@ -36,6 +36,9 @@ pub(crate) enum Failure {
     /// What was waited for did not come.
     #[error("not ready: {0}")]
     NotReady(String),
+    /// The hub takes no clients.
+    #[error("not serving: {0}")]
+    NotServing(String),
     /// Nothing came back from a probed hub.
     #[error("{0}")]
     Unanswered(String),
@@ -87,6 +90,7 @@ impl Failure {
             Self::NotRunning { .. } | Self::NoneFound { .. } => 3,
             Self::NoPermission { .. } => 4,
             Self::NotReady(_) => 5,
+            Self::NotServing(_) => 9,
             Self::Rejected(_) => 6,
             Self::TimedOut { .. } | Self::Unanswered(_) => 7,
             Self::Refused { code, .. } => match code {

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pigeonhub_proto::control::{Answer, Command, EventInfo, ProbeHop, Status};
+use pigeonhub_proto::control::{Answer, Command, ControlErrorCode, EventInfo, ProbeHop, Status};
 use pigeonhub_proto::event::{KEPT, Kind};
 use serde_json::json;
 
 use crate::call::{self, Call};
-use crate::cli::{Since, event_names};
+use crate::cli::{Since, WaitFor, event_names};
 use crate::commands::Front;
 use crate::failure::Failure;
 use crate::look::{Look, Paint, count, duration, millis, now_ms, timestamp};
@@ -161,7 +161,7 @@ pub(crate) fn instances(front: &Front) -> Result<(), Failure> {
         match status {
             Ok(status) => [
                 Cell::from(port.to_string()),
-                Cell(show::state_text(status.state).to_owned(), show::state_paint(status.state)),
+                Cell(status.state.name().to_owned(), show::state_paint(status.state)),
                 Cell::from((status.p2p_links + status.ws_links).to_string()),
                 Cell::from(status.local_peers.to_string()),
                 Cell::from(duration(status.uptime)),
@@ -325,9 +325,18 @@ fn is_since(event: &EventInfo, since: Option<Since>) -> bool {
     }
 }
 
-/// Until the mesh is ready. A hub that is not there yet is waited for as well, and one that is
-/// alone although another hub answers it.
-pub(crate) fn wait(front: &Front, timeout: Option<Duration>) -> Result<(), Failure> {
+/// What `status` lacks of what is waited for.
+fn missing(status: &Status, what: &WaitFor) -> Option<Failure> {
+    if what.serving {
+        let told = || format!("{}: {}", status.state.name(), clean(&status.reason));
+        return (!status.serves()).then(|| Failure::NotServing(told()));
+    }
+    status.lacks().map(|lacks| Failure::NotReady(clean(&lacks)))
+}
+
+/// Until the mesh is ready or the hub serves. A hub that is not there yet is waited for as well,
+/// one that is alone although another hub answers it, and the next one where one is shutting down.
+pub(crate) fn wait(front: &Front, what: &WaitFor, timeout: Option<Duration>) -> Result<(), Failure> {
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let mut said = false;
     loop {
@@ -335,22 +344,20 @@ pub(crate) fn wait(front: &Front, timeout: Option<Duration>) -> Result<(), Failu
         // Even with no time left a hub that is there gets a moment to answer.
         let patience = left().map_or(call::TIMEOUT, |left| left.clamp(WAIT_PAUSE, call::TIMEOUT));
         let failure = match front.socket().and_then(|socket| ask_status(&socket, patience)) {
-            Ok(Status { ready: true, rejected: Some(rejected), .. }) => {
-                let told = format!("alone, and not joined with {}", clean(&rejected));
-                if !std::mem::replace(&mut said, true) && left() != Some(Duration::ZERO) {
-                    say(&format!("pigeonctl: {told}; waiting for that to change"));
+            Ok(status) => match missing(&status, what) {
+                None if front.json => return Ok(show::line(&mut io::stdout().lock(), &status)?),
+                None => return Ok(()),
+                Some(Failure::NotReady(told)) => {
+                    let rejected = status.ready && !std::mem::replace(&mut said, true);
+                    if rejected && left() != Some(Duration::ZERO) {
+                        say(&format!("pigeonctl: {told}; waiting for that to change"));
+                    }
+                    Failure::NotReady(told)
                 }
-                Failure::NotReady(told)
-            }
-            Ok(status) if status.ready => {
-                return match front.json {
-                    true => Ok(show::line(&mut io::stdout().lock(), &status)?),
-                    false => Ok(()),
-                };
-            }
-            Ok(status) => {
-                Failure::NotReady(format!("{}: {}", show::state_text(status.state), clean(&status.reason)))
-            }
+                Some(failure) => failure,
+            },
+            // One that ends says so, and one that is asked by many; either may be gone in a moment.
+            Err(failure @ Failure::Refused { code: ControlErrorCode::Busy, .. }) => failure,
             Err(failure @ (Failure::NotRunning { .. } | Failure::NoneFound { .. })) => failure,
             Err(failure @ (Failure::TimedOut { .. } | Failure::HungUp { .. })) => failure,
             Err(failure) => return Err(failure),

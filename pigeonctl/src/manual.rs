@@ -68,7 +68,10 @@ fn commands() -> BTreeMap<String, BTreeSet<String>> {
             let name = format!("{path} {}", below.get_name()).trim().to_owned();
             if !below.is_subcommand_required_set() {
                 let own = below.get_arguments().filter(|argument| !argument.is_global_set());
-                let flags = own.filter_map(|argument| argument.get_long()).map(str::to_owned);
+                let flags = own
+                    .filter_map(|argument| argument.get_long_and_visible_aliases())
+                    .flatten()
+                    .map(str::to_owned);
                 all.insert(name.clone(), flags.filter(|flag| flag != "help").collect());
             }
             walk(&name, below, all);
@@ -129,7 +132,7 @@ fn pigeonctl_1_names_every_exit_status() {
     let page = page("pigeonctl.1");
     let part = section(&page, ".Sh EXIT STATUS", ".Sh EXAMPLES");
     let named: Vec<&str> = part.lines().filter_map(|line| line.strip_prefix(".It ")).collect();
-    assert_eq!(named, ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    assert_eq!(named, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
 }
 
 /// The command that comes after `command`, with all of its fields: whoever adds

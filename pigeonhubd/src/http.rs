@@ -78,7 +78,7 @@ impl Site {
     }
 }
 
-/// Which pages a port has. `/health`, `/livez` and `/readyz` are on every one.
+/// Which pages a port has. `/health`, `/livez`, `/readyz` and `/meshz` are on every one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pages {
     /// The port for clients and hubs, without the figures for monitoring.
@@ -238,6 +238,7 @@ async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {
         "/metrics" => return monitor::metrics(headers, site).await,
         "/livez" => return monitor::alive(site).await,
         "/readyz" => return monitor::ready(site).await,
+        "/meshz" => return monitor::mesh(site).await,
         "/health" => site.edge.ask(Command::Status).await,
         "/hubs" => site.edge.ask(Command::Hubs).await,
         _ => {
@@ -258,7 +259,8 @@ async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {
 
 fn health(status: &Status, site: &Site) -> serde_json::Value {
     json!({
-        "status": "healthy",
+        // In the JavaScript hub's word as long as it serves. Tools read the body, whatever the HTTP status.
+        "status": if status.serves() { "healthy" } else { "draining" },
         "timestamp": timestamp(),
         "uptime": status.uptime,
         "isHub": site.hub_enabled,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use pigeonhub_proto::control::{MeshState, Status};
+use pigeonhub_proto::control::Status;
 use pigeonhub_proto::hub::counters::{Counters, Gauges, Histogram, Label, Tally};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, text};
@@ -80,20 +80,6 @@ pub fn refused(counters: &Counters, edge: &EdgeCounters) -> BTreeMap<String, u64
     let edge = edge.refusals.iter().chain(of_edge).map(|(why, count)| (why.to_owned(), count));
     told.chain(edge).filter(|(_, count)| *count > 0).collect()
 }
-
-/// The state's name.
-pub fn state_name(state: MeshState) -> &'static str {
-    match state {
-        MeshState::Isolated => "isolated",
-        MeshState::Joining => "joining",
-        MeshState::Ready => "ready",
-        MeshState::Degraded => "degraded",
-        MeshState::Draining => "draining",
-    }
-}
-
-const STATES: [MeshState; 5] =
-    [MeshState::Isolated, MeshState::Joining, MeshState::Ready, MeshState::Degraded, MeshState::Draining];
 
 /// A label's values, all of one family.
 type Labels<'a> = &'a [(&'static str, &'static str)];

@@ -14,7 +14,6 @@ use tokio::sync::watch;
 use crate::edge::AskError;
 use crate::http::{Body, Pages, Site, content, text};
 use crate::listener::{self, ListenError, Live};
-use crate::metrics::state_name;
 
 /// The configured address for metrics cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +90,27 @@ pub(crate) async fn alive(site: &Site) -> Response<Body> {
     })
 }
 
-/// `/readyz`: whether the mesh is ready, and the state and why.
+/// `/readyz`: whether this hub takes and serves clients. How its mesh is has no part in that: a load
+/// balancer that took the hubs of a mesh away because one of them died would leave clients none.
 pub(crate) async fn ready(site: &Site) -> Response<Body> {
     fresh(match site.edge.ask(Command::Status).await {
-        Ok(Answer::Status(status)) => {
-            let code = if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-            text(code, &format!("{}: {}\n", state_name(status.state), status.reason))
+        Ok(Answer::Status(status)) if status.serves() => {
+            text(StatusCode::OK, "ready: this hub takes clients; /meshz tells how its mesh is\n")
         }
+        Ok(Answer::Status(_)) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "draining: this hub leaves and takes no clients\n")
+        }
+        other => failed(other),
+    })
+}
+
+/// `/meshz`: whether the mesh is whole as this hub sees it, and the state and why.
+pub(crate) async fn mesh(site: &Site) -> Response<Body> {
+    fresh(match site.edge.ask(Command::Status).await {
+        Ok(Answer::Status(status)) => match status.lacks() {
+            None => text(StatusCode::OK, &format!("{}: {}\n", status.state.name(), status.reason)),
+            Some(lacks) => text(StatusCode::SERVICE_UNAVAILABLE, &format!("{lacks}\n")),
+        },
         other => failed(other),
     })
 }

@@ -125,8 +125,7 @@ impl StartRule {
                 };
                 format!("ready: {links}, {peers} in {}", count(status.networks, "network"))
             }
-            MeshState::Joining => format!("joining: {reason}"),
-            MeshState::Isolated => format!("isolated: {reason}"),
+            state @ (MeshState::Joining | MeshState::Isolated) => format!("{}: {reason}", state.name()),
             MeshState::Degraded => format!("degraded: {reason}; {peers}"),
             MeshState::Draining => format!("draining: {} left", count(status.connections, "connection")),
         }

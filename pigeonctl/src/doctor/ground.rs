@@ -107,7 +107,7 @@ fn running(socket: PathBuf) -> Result<(Running, Finding), Failure> {
         Ok(Answer::Events(events)) => events,
         _ => Vec::new(),
     };
-    let state = crate::show::state_text(status.state);
+    let state = status.state.name();
     let found = format!("runs on port {}, {state}: {}", status.port, status.reason);
     let finding = match status.state {
         MeshState::Ready if status.rejected.is_some() => Finding::failed(

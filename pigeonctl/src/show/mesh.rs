@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use pigeonhub_proto::control::{HubInfo, LinkInfo, ProbeHop, RouteInfo};
 use pigeonhub_proto::id::Id;
 
-use super::named;
+use super::{named, standing};
 use crate::look::{Look, Paint, bytes, duration, millis};
 use crate::table::{Cell, table};
 use crate::text::clean;
@@ -26,20 +26,17 @@ fn hub_cell(hub: Option<&Id>) -> Cell {
 pub(crate) fn hubs(out: &mut impl Write, look: &Look, hubs: &[HubInfo]) -> io::Result<()> {
     let rows = hubs.iter().map(|hub| {
         let (state, paint) = match hub {
-            HubInfo { own: true, .. } => ("this hub", Paint::Bold),
-            HubInfo { draining: true, .. } => ("leaving", Paint::Warn),
-            HubInfo { reachable: false, .. } => ("out of reach", Paint::Bad),
-            HubInfo { ready: true, .. } => ("ready", Paint::Good),
             HubInfo { link: Some(link), .. } if link == "legacy" => ("older", Paint::Plain),
-            _ => ("joining", Paint::Warn),
+            hub => standing(hub.reachable, hub.ready, hub.draining, hub.state),
         };
+        let state = if hub.own { format!("{state}, this hub") } else { state.to_owned() };
         let via = match hub {
             HubInfo { own: true, .. } | HubInfo { distance: Some(0 | 1), .. } => String::new(),
             hub => hub.next_hop.map(|hop| hop.short()).unwrap_or_default(),
         };
         [
             hub_cell(Some(&hub.hub_id)),
-            Cell(state.to_owned(), paint),
+            Cell(state, paint),
             Cell::from(hub.link.clone()),
             Cell::from(hub.distance.map(|distance| distance.to_string())),
             Cell::from(via),

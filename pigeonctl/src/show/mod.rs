@@ -16,7 +16,7 @@ pub(crate) use crate::json::{line, lines};
 pub(crate) use config::{config, difference};
 pub(crate) use events::event;
 pub(crate) use mesh::{hubs, links, route, trace, way};
-pub(crate) use status::{not_offered, state_paint, state_text, status};
+pub(crate) use status::{not_offered, standing, state_paint, status};
 
 use crate::look::{Look, Paint, timestamp};
 use crate::table::{Cell, table};

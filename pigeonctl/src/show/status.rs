@@ -13,18 +13,27 @@ use crate::text::clean;
 /// How long a round of dials may take, in milliseconds.
 const ROUND: u64 = 60_000;
 
-/// The state in a word.
-pub(crate) fn state_text(state: MeshState) -> &'static str {
-    match state {
-        MeshState::Isolated => "isolated",
-        MeshState::Joining => "joining",
-        MeshState::Ready => "ready",
-        MeshState::Degraded => "degraded",
-        MeshState::Draining => "draining",
+/// A hub of the mesh in a word and a colour: the words of `status` for this hub, and of the others
+/// as much as they tell.
+pub(crate) fn standing(
+    reachable: bool,
+    ready: bool,
+    draining: bool,
+    state: Option<MeshState>,
+) -> (&'static str, Paint) {
+    let told = match (draining, ready) {
+        (true, _) => Some(MeshState::Draining),
+        (false, true) => Some(MeshState::Ready),
+        (false, false) => None,
+    };
+    match state.or(told) {
+        _ if !reachable => ("out of reach", Paint::Bad),
+        Some(state) => (state.name(), state_paint(state)),
+        None => ("not ready", Paint::Warn),
     }
 }
 
-/// Its colour.
+/// A state's colour.
 pub(crate) fn state_paint(state: MeshState) -> Paint {
     match state {
         MeshState::Ready => Paint::Good,
@@ -94,7 +103,7 @@ pub(crate) fn status(
     let name = look.paint(Paint::Bold, &format!("pigeonhubd on port {}", status.port));
     writeln!(out, "{dot} {name}, version {}", clean(&status.version))?;
     let migrated = if status.migrated { ", migrated" } else { "" };
-    let state = look.paint(paint, &format!("{}{migrated}", state_text(status.state)));
+    let state = look.paint(paint, &format!("{}{migrated}", status.state.name()));
     named(out, look, "state", &format!("{state}: {}", clean(&status.reason)))?;
     if let Some(hint) = hint(status, events) {
         named(out, look, "hint", &look.paint(Paint::Warn, &clean(&hint)))?;

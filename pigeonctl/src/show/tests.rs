@@ -129,6 +129,7 @@ fn some_hubs() -> Vec<HubInfo> {
         urls: vec![String::from("ws://10.0.0.1:3000")],
         ready: true,
         draining: false,
+        state: Some(MeshState::Ready),
         rtt_us: None,
         registered_at: NOW - 5_000,
         last_activity: NOW,
@@ -136,6 +137,7 @@ fn some_hubs() -> Vec<HubInfo> {
     let linked = HubInfo {
         hub_id: id(0x2a),
         own: false,
+        state: None,
         link: Some(String::from("p2p")),
         distance: Some(1),
         next_hop: Some(id(0x2a)),
@@ -147,6 +149,29 @@ fn some_hubs() -> Vec<HubInfo> {
     let leaving = HubInfo { hub_id: id(0x5d), draining: true, ..linked.clone() };
     let old = HubInfo { hub_id: id(0), link: Some(String::from("legacy")), ready: false, ..linked.clone() };
     vec![hub, linked, far, gone, leaving, old]
+}
+
+/// `status`, `hubs` and `topology` call this hub the same, and do not claim more of others than they tell.
+#[test]
+fn a_state_has_one_name_wherever_it_is_shown() {
+    let [own, other] = [0, 1].map(|at| some_hubs().swap_remove(at));
+    for state in MeshState::ALL {
+        let name = state.name();
+        assert_eq!(serde_json::to_value(state).expect("JSON"), name);
+        let hub = HubInfo { ready: state == MeshState::Ready, state: Some(state), ..own.clone() };
+        let text = shown(|out| hubs(out, &WIDE, std::slice::from_ref(&hub)));
+        assert!(text.contains(&format!("{name}, this hub")), "{text}");
+        let text = shown(|out| status(out, &PLAIN, &a_status(state), &[], 8));
+        assert!(text.contains(&format!("state {name}")), "{text}");
+        assert_eq!(standing(true, false, false, Some(state)).0, name, "the topology's word");
+    }
+    for (ready, draining, name) in
+        [(true, false, "ready"), (false, true, "draining"), (false, false, "not ready")]
+    {
+        let hub = HubInfo { ready, draining, ..other.clone() };
+        let text = shown(|out| hubs(out, &WIDE, std::slice::from_ref(&hub)));
+        assert!(text.contains(name) && !text.contains("joining"), "{text}");
+    }
 }
 
 fn some_links() -> Vec<LinkInfo> {

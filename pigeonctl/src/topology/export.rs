@@ -9,6 +9,7 @@ use pigeonhub_proto::control::{Topology, TopologyHub, TopologyLink};
 use pigeonhub_proto::id::Id;
 
 use super::{place, state};
+use crate::look::Paint;
 
 /// Hubs by id, so that the same mesh is the same text.
 fn hubs(mesh: &Topology) -> Vec<&TopologyHub> {
@@ -18,9 +19,9 @@ fn hubs(mesh: &Topology) -> Vec<&TopologyHub> {
 }
 
 fn colour(hub: &TopologyHub) -> &'static str {
-    match state(hub).0 {
-        "ready" => "#2e7d32",
-        "out of reach" => "#9e9e9e",
+    match state(hub).1 {
+        Paint::Good => "#2e7d32",
+        _ if !hub.reachable => "#9e9e9e",
         _ => "#ef6c00",
     }
 }
@@ -61,9 +62,9 @@ pub(crate) fn mermaid(mesh: &Topology) -> String {
         let line = if *p2p && *counted { "---" } else { "-.-" };
         let _ = writeln!(text, "  h{a} {line} h{b}");
     }
-    for (class, colour) in
-        [("ready", "#2e7d32"), ("joining", "#ef6c00"), ("leaving", "#ef6c00"), ("outofreach", "#9e9e9e")]
-    {
+    let classes: BTreeMap<_, _> =
+        mesh.hubs.iter().map(|hub| (state(hub).0.replace(' ', ""), colour(hub))).collect();
+    for (class, colour) in classes {
         let _ = writeln!(text, "  classDef {class} stroke:{colour}");
     }
     text

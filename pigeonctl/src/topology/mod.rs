@@ -13,6 +13,7 @@ use pigeonhub_proto::control::{Topology, TopologyHub};
 pub(crate) use export::{dot, mermaid, svg};
 
 use crate::look::{Look, Paint, count};
+use crate::show::standing;
 use crate::text::clean;
 
 /// More hubs than that are listed instead of drawn.
@@ -22,12 +23,7 @@ const LEAST_WIDTH: usize = 60;
 
 /// How a hub is, in a word and a colour.
 fn state(hub: &TopologyHub) -> (&'static str, Paint) {
-    match hub {
-        TopologyHub { reachable: false, .. } => ("out of reach", Paint::Bad),
-        TopologyHub { draining: true, .. } => ("leaving", Paint::Warn),
-        TopologyHub { ready: true, .. } => ("ready", Paint::Good),
-        _ => ("joining", Paint::Warn),
-    }
+    standing(hub.reachable, hub.ready, hub.draining, hub.state)
 }
 
 /// Where a hub is, without what every URL begins with.

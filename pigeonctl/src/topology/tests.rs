@@ -1,4 +1,4 @@
-use pigeonhub_proto::control::{Topology, TopologyHub, TopologyLink};
+use pigeonhub_proto::control::{MeshState, Topology, TopologyHub, TopologyLink};
 use pigeonhub_proto::id::Id;
 
 use super::*;
@@ -18,6 +18,7 @@ fn mesh(count: u8, chords: &[(usize, usize)]) -> Topology {
         reachable: true,
         ready: at != 2,
         draining: false,
+        state: (at == 1).then_some(MeshState::Ready),
         url: (at != 1).then(|| format!("ws://127.0.0.1:{}", 3000 + at)),
     };
     let hubs = ids.iter().enumerate().map(hub).collect();

@@ -104,6 +104,40 @@ fn not_ready_is_5() {
     );
     // Never started is another matter.
     assert_eq!(run(&Dir::new(), &["wait", "--ready", "--timeout", "0s"]).0, 3);
+    assert_eq!(against(ok(&status("joining")), &["wait", "--mesh", "--timeout", "0s"]).0, 5);
+    assert_eq!(run(&Dir::new(), &["wait", "--ready", "--serving"]).0, 2);
+}
+
+#[test]
+fn not_serving_is_9_whatever_the_mesh_is() {
+    let serving = ["wait", "--serving", "--timeout", "0s"];
+    for state in ["joining", "isolated", "degraded", "ready"] {
+        assert_eq!(against(ok(&status(state)), &serving), (0, String::new(), String::new()), "{state}");
+    }
+    let (code, out, err) = against(ok(&status("draining")), &serving);
+    let told = "pigeonctl: not serving: draining: because\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (9, "", told));
+    assert_eq!(run(&Dir::new(), &serving).0, 3);
+}
+
+/// `systemctl restart pigeonhubd` may return while the process before still shuts down.
+#[test]
+fn the_next_process_is_waited_for_while_one_shuts_down() {
+    let dir = Dir::new();
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    dir.hub(3001, move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        0 | 1 => refuse("busy", "the hub is shutting down"),
+        2 => ok(&status("draining")),
+        3 => refuse("busy", "the hub is too busy to answer; try again"),
+        _ => ok(&status("ready")),
+    });
+    for what in ["--ready", "--serving"] {
+        let (code, _, err) = run(&dir, &["--instance", "3001", "wait", what, "--timeout", "30s"]);
+        assert_eq!((code, err.as_str()), (0, ""), "{what}");
+    }
+    let over = refuse("busy", "the hub is shutting down");
+    let (code, _, err) = against(over, &["wait", "--ready", "--timeout", "300ms"]);
+    assert_eq!((code, err.as_str()), (1, "pigeonctl: the hub is shutting down\n"));
 }
 
 #[test]

@@ -26,6 +26,22 @@ pub enum MeshState {
     Draining,
 }
 
+impl MeshState {
+    /// Every state, in the order of their names.
+    pub const ALL: [Self; 5] = [Self::Degraded, Self::Draining, Self::Isolated, Self::Joining, Self::Ready];
+
+    /// Its name, which is the same wherever it is shown or sent.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Isolated => "isolated",
+            Self::Joining => "joining",
+            Self::Ready => "ready",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 /// `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -85,6 +101,22 @@ pub struct Offered {
     pub no_port: u64,
 }
 
+impl Status {
+    /// Whether this hub takes and serves clients. How its mesh is has no part in that.
+    pub fn serves(&self) -> bool {
+        self.state != MeshState::Draining
+    }
+
+    /// What keeps the mesh from being whole, as this hub sees it; none if it is.
+    pub fn lacks(&self) -> Option<String> {
+        match &self.rejected {
+            _ if !self.ready => Some(format!("{}: {}", self.state.name(), self.reason)),
+            Some(rejected) => Some(format!("alone, and not joined with {rejected}")),
+            None => None,
+        }
+    }
+}
+
 /// One line of `hubs`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HubInfo {
@@ -103,6 +135,9 @@ pub struct HubInfo {
     pub urls: Vec<String>,
     pub ready: bool,
     pub draining: bool,
+    /// Of this hub itself, as in `status`; others tell only whether they are ready or draining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<MeshState>,
     /// Round trip of the direct link, in microseconds.
     pub rtt_us: Option<u64>,
     /// Milliseconds since the Unix epoch: first and last heard of.
@@ -183,6 +218,9 @@ pub struct TopologyHub {
     pub reachable: bool,
     pub ready: bool,
     pub draining: bool,
+    /// Of this hub itself, as in `status`; others tell only whether they are ready or draining.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<MeshState>,
     /// Its first URL, if it knows any.
     pub url: Option<String>,
 }

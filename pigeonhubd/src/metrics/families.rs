@@ -2,9 +2,10 @@
 
 use std::fmt::Result;
 
+use pigeonhub_proto::control::MeshState;
 use prometheus_client::registry::Unit;
 
-use super::{Page, STATES, Snapshot, state_name};
+use super::{Page, Snapshot};
 
 const P2P: &[(&str, &str)] = &[("transport", "p2p")];
 const WS: &[(&str, &str)] = &[("transport", "ws")];
@@ -133,12 +134,15 @@ impl Snapshot {
 
     pub(super) fn mesh(&self, page: &mut Page<'_>) -> Result {
         let (counted, now, status) = (&self.counters, &self.gauges, &self.status);
-        let states = STATES.map(|state| ([("state", state_name(state))], usize::from(state == status.state)));
+        let states =
+            MeshState::ALL.map(|state| ([("state", state.name())], usize::from(state == status.state)));
         page.gauges(
             "pigeonhubd_mesh_state",
             "1 for the state in which the mesh is here, 0 for the others.",
             states.iter().map(|(labels, is)| (&labels[..], *is)),
         )?;
+        let serves = usize::from(status.serves());
+        page.gauge("pigeonhubd_serving", "1 while this hub takes clients, whatever its mesh is.", serves)?;
         page.gauge("pigeonhubd_mesh_ready", "1 if the mesh is ready here.", usize::from(status.ready))?;
         page.gauge(
             "pigeonhubd_mesh_migrated",

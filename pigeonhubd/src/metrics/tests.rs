@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pigeonhub_proto::control::MeshState;
 use pigeonhub_proto::id::Id;
 
 use super::*;

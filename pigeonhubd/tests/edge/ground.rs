@@ -54,6 +54,15 @@ impl Ground {
     }
 
     pub(crate) fn with(edit: impl FnOnce(&mut Site), max_connections: usize) -> Self {
+        Self::telling(edit, max_connections, |_| {})
+    }
+
+    /// With a status that `tell` changed.
+    pub(crate) fn telling(
+        edit: impl FnOnce(&mut Site),
+        max_connections: usize,
+        tell: impl Fn(&mut Status) + Send + 'static,
+    ) -> Self {
         let (edge, Intake { events, mut queries }) = Edge::new();
         let mut site = site(edge.clone());
         edit(&mut site);
@@ -64,7 +73,11 @@ impl Ground {
         let serving = tokio::spawn(listener::serve(listeners, live, stopping));
         let answering = tokio::spawn(async move {
             while let Some(query) = queries.recv().await {
-                let _ = query.reply.send(Ok(answer(&query.command)));
+                let mut answer = answer(&query.command);
+                if let Answer::Status(status) = &mut answer {
+                    tell(status);
+                }
+                let _ = query.reply.send(Ok(answer));
             }
         });
         let texts = VecDeque::new();
@@ -260,6 +273,7 @@ fn hub(id: u8, own: bool) -> HubInfo {
         urls: vec![String::from("ws://127.0.0.1:3001")],
         ready: true,
         draining: false,
+        state: None,
         rtt_us: None,
         registered_at: 11,
         last_activity: 12,

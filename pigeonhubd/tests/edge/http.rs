@@ -1,5 +1,6 @@
 //! Pages, headers, and handshakes that are refused.
 
+use pigeonhub_proto::control::MeshState;
 use pigeonhubd::http::{Cors, Pages};
 use serde_json::Value;
 
@@ -68,7 +69,54 @@ async fn it_is_alive_and_ready_and_says_so() {
     assert_eq!(body, "alive\n");
     let (head, body) = ground.http("GET /readyz", "").await;
     assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
+    assert_eq!(body, "ready: this hub takes clients; /meshz tells how its mesh is\n");
+    let (head, body) = ground.http("GET /meshz", "").await;
+    assert!(head.starts_with("http/1.1 200") && head.contains("cache-control: no-store"), "{head}");
     assert_eq!(body, "ready: two links\n");
+}
+
+/// What a page says of a hub in that state: its status and its body.
+async fn told(state: MeshState, rejected: Option<&str>, page: &str) -> (u16, String) {
+    let rejected = rejected.map(str::to_owned);
+    let ground = Ground::telling(
+        |_| {},
+        10,
+        move |status| {
+            (status.state, status.ready) = (state, state == MeshState::Ready);
+            status.rejected.clone_from(&rejected);
+        },
+    );
+    let (head, body) = ground.http(&format!("GET {page}"), "").await;
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (code.expect("a status"), body)
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_mesh_takes_no_hub_from_its_clients() {
+    for state in MeshState::ALL.into_iter().filter(|state| *state != MeshState::Draining) {
+        assert_eq!(told(state, None, "/readyz").await.0, 200, "{state:?}");
+        let (code, body) = told(state, None, "/meshz").await;
+        assert_eq!(
+            (code, body),
+            (if state == MeshState::Ready { 200 } else { 503 }, format!("{}: two links\n", state.name()))
+        );
+        assert!(told(state, None, "/health").await.1.contains("\"status\":\"healthy\""), "{state:?}");
+    }
+    let rejected = Some("ws://b: the mesh keys differ");
+    assert_eq!(told(MeshState::Ready, rejected, "/readyz").await.0, 200);
+    let (code, body) = told(MeshState::Ready, rejected, "/meshz").await;
+    assert_eq!((code, body.as_str()), (503, "alone, and not joined with ws://b: the mesh keys differ\n"));
+}
+
+#[tokio::test]
+async fn a_hub_that_leaves_is_neither_ready_nor_healthy() {
+    let (code, body) = told(MeshState::Draining, None, "/readyz").await;
+    assert!(code == 503 && body.starts_with("draining: "), "{code} {body}");
+    assert_eq!(told(MeshState::Draining, None, "/meshz").await, (503, String::from("draining: two links\n")));
+    // Those who read it read the body: the published command line takes an answer for a hub's if it is JSON.
+    let (code, body) = told(MeshState::Draining, None, "/health").await;
+    let health: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((code, &health["status"]), (200, &Value::from("draining")));
 }
 
 #[tokio::test]
@@ -162,7 +210,7 @@ async fn each_listed_page_is_told_its_own_origin() {
 async fn a_hub_that_does_not_answer_is_a_503() {
     let mut ground = Ground::new();
     ground.stop_answering().await;
-    for path in ["/health", "/hubs", "/livez", "/readyz"] {
+    for path in ["/health", "/hubs", "/livez", "/readyz", "/meshz"] {
         let (head, body) = ground.http(&format!("GET {path}"), "").await;
         assert!(head.starts_with("http/1.1 503"), "{head}");
         assert!(body.contains("shutting down"), "{body}");

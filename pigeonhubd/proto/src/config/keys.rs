@@ -325,7 +325,8 @@ pub static KEYS: [Key; 44] = [
         None,
         None,
         "What a hub is that has bootstraps and reaches none: \"ready\" after a second of vain dials, or \"wait\" \
-         for another hub before systemd is told that it has started."
+         for another hub before systemd is told that it has started. It serves clients meanwhile, and /readyz \
+         says so."
     ),
     key!(
         mesh.migration_delay,
@@ -453,9 +454,9 @@ pub static KEYS: [Key; 44] = [
         Kind::Text { what: MetricsListen::WHAT, check: text::parses::<MetricsListen> },
         value("--metrics-listen", "ADDRESS"),
         None,
-        "Where /metrics, /health, /livez and /readyz are answered over HTTP, apart from clients: an address with a \
-         port, \"auto\" for 127.0.0.1 and the port 6464 above listen.port (9464 for 3000) if that is free, or \
-         \"off\". `pigeonctl metrics` shows the figures in any case."
+        "Where /metrics, /health, /livez, /readyz and /meshz are answered over HTTP, apart from clients: an address \
+         with a port, \"auto\" for 127.0.0.1 and the port 6464 above listen.port (9464 for 3000) if that is free, \
+         or \"off\". `pigeonctl metrics` shows the figures in any case."
     ),
     key!(
         metrics.public,

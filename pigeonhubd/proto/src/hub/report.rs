@@ -19,10 +19,11 @@ impl Hub {
     pub fn status(&self, now: Now) -> Status {
         let (local_peers, remote_peers) = self.directory.counts();
         let readiness = &self.mesh.readiness;
-        let (state, reason) = if self.settings.hub_enabled || self.draining.is_on() {
-            (self.mesh_state(), self.readiness_reason())
+        let state = self.state();
+        let reason = if self.is_in_mesh() {
+            self.readiness_reason()
         } else {
-            (MeshState::Ready, String::from("a plain signaling server: hub.enabled is false"))
+            String::from("a plain signaling server: hub.enabled is false")
         };
         Status {
             hub_id: self.id,
@@ -64,6 +65,16 @@ impl Hub {
         bootstraps.chain(self.urls_to_remember()).collect()
     }
 
+    /// Whether what the mesh is counts for how this hub is.
+    fn is_in_mesh(&self) -> bool {
+        self.settings.hub_enabled || self.draining.is_on()
+    }
+
+    /// The state of this hub: the same wherever it is shown.
+    pub(super) fn state(&self) -> MeshState {
+        if self.is_in_mesh() { self.mesh_state() } else { MeshState::Ready }
+    }
+
     /// What was counted since the start.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -97,7 +108,7 @@ impl Hub {
 
     /// Every hub this hub knows, itself first.
     pub fn hubs(&self, now: Now) -> Vec<HubInfo> {
-        let own = &self.gossip.own;
+        let (own, state) = (&self.gossip.own, self.state());
         let mut hubs = vec![HubInfo {
             hub_id: self.id,
             own: true,
@@ -106,8 +117,9 @@ impl Hub {
             distance: Some(0),
             next_hop: None,
             urls: own.urls.clone(),
-            ready: own.ready,
+            ready: state == MeshState::Ready,
             draining: self.draining.is_on(),
+            state: Some(state),
             rtt_us: None,
             registered_at: self.started.unix_ms,
             last_activity: now.unix_ms,
@@ -124,6 +136,7 @@ impl Hub {
                 urls: stored.record.urls.clone(),
                 ready: stored.record.ready,
                 draining: stored.record.draining,
+                state: None,
                 rtt_us: link
                     .and_then(|link| link.rtt)
                     .map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
@@ -142,6 +155,7 @@ impl Hub {
             urls: if legacy.hub.is_none() { vec![legacy.name.clone()] } else { Vec::new() },
             ready: false,
             draining: false,
+            state: None,
             rtt_us: None,
             registered_at: legacy.connected_at,
             last_activity: now.unix_ms.saturating_sub(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::control::{LinkInfo, NetworkInfo, RouteInfo, Topology, TopologyHub, TopologyLink};
+use crate::control::{LinkInfo, MeshState, NetworkInfo, RouteInfo, Topology, TopologyHub, TopologyLink};
 use crate::directory::{Home, network_hash};
 use crate::hub::Hub;
 use crate::id::Id;
@@ -105,12 +105,15 @@ impl Hub {
                 *p2p &= link.p2p;
             }
         }
+        // What this hub told others may be older than what it is.
+        let state = |hub: &Id| (*hub == self.id).then(|| self.state());
         let hubs = records.iter().map(|(hub, record, reachable)| TopologyHub {
             hub_id: *hub,
             own: *hub == self.id,
             reachable: *reachable,
-            ready: record.ready,
-            draining: record.draining,
+            ready: state(hub).map_or(record.ready, |state| state == MeshState::Ready),
+            draining: state(hub).map_or(record.draining, |state| state == MeshState::Draining),
+            state: state(hub),
             url: record.urls.first().cloned(),
         });
         let links =
