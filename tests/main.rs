@@ -4,6 +4,7 @@
 
 mod alone;
 mod bad_input;
+mod balancer;
 mod chaos;
 mod conformance;
 mod control;

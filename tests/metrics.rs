@@ -12,7 +12,7 @@ use crate::harness::{Ground, Hub, Need, Plan, Process, Raw, skipped, tied, until
 const NETWORK: &str = "pigeons";
 
 /// What a GET is answered with on a port of 127.0.0.1: head and body.
-fn get(port: u16, path: &str, headers: &str) -> Result<(String, String), String> {
+pub(crate) fn get(port: u16, path: &str, headers: &str) -> Result<(String, String), String> {
     let read = || {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
@@ -91,8 +91,10 @@ fn the_figures_tell_what_happened() {
     }
     let id = scene.first.status().hub_id.to_string();
     assert!(!text.contains(&id) && !text.contains(&"a1".repeat(20)) && !text.contains(NETWORK), "{text}");
-    let (head, body) = get(scene.monitoring, "/readyz", "").expect("an answer");
-    assert!(head.starts_with("http/1.1 200") && body.starts_with("ready: "), "{head}\n{body}");
+    for page in ["/readyz", "/meshz"] {
+        let (head, body) = get(scene.monitoring, page, "").expect("an answer");
+        assert!(head.starts_with("http/1.1 200") && body.starts_with("ready: "), "{head}\n{body}");
+    }
     let (head, _) = get(scene.first.port, "/livez", "").expect("an answer");
     assert!(head.starts_with("http/1.1 200"), "{head}");
     let (head, body) = get(scene.first.port, "/metrics", "").expect("an answer");
@@ -100,7 +102,7 @@ fn the_figures_tell_what_happened() {
 }
 
 #[test]
-fn a_hub_that_waits_for_others_is_alive_and_not_ready() {
+fn a_hub_that_waits_for_others_is_alive_and_serves() {
     let ground = Ground::new();
     // Somebody who accepts and says nothing.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -108,13 +110,16 @@ fn a_hub_that_waits_for_others_is_alive_and_not_ready() {
     let hub = Plan::through([silent.as_str()])
         .config("[metrics]\nlisten = \"off\"\npublic = true\n")
         .start(&ground);
-    let (head, body) = get(hub.port, "/readyz", "").expect("an answer");
+    let (head, body) = get(hub.port, "/meshz", "").expect("an answer");
     assert!(head.starts_with("http/1.1 503") && body.starts_with("joining: "), "{head}\n{body}");
+    let (head, body) = get(hub.port, "/readyz", "").expect("an answer");
+    assert!(head.starts_with("http/1.1 200") && body.starts_with("ready: "), "{head}\n{body}");
     let (head, _) = get(hub.port, "/livez", "").expect("an answer");
     assert!(head.starts_with("http/1.1 200"), "{head}");
     let (head, text) = get(hub.port, "/metrics", "").expect("an answer");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
     assert_eq!(sample(&text, "pigeonhubd_mesh_state{state=\"joining\"}"), Some(1.0), "{text}");
+    assert_eq!(sample(&text, "pigeonhubd_serving"), Some(1.0), "{text}");
 }
 
 #[test]

@@ -16,6 +16,8 @@ pub(crate) enum Need {
     Chromium,
     /// Debian's Prometheus, with promtool.
     Prometheus,
+    /// Debian's HAProxy.
+    Haproxy,
     /// Network namespaces, with iproute2 and nftables.
     Namespaces,
     /// Python 3.
@@ -69,6 +71,9 @@ fn missing(need: Need) -> Option<&'static str> {
         }
         Need::Prometheus if on_path("prometheus").is_none() || on_path("promtool").is_none() => {
             Some("Prometheus is not installed: tests/run installs it when root runs it on Debian")
+        }
+        Need::Haproxy if on_path("haproxy").is_none() => {
+            Some("HAProxy is not installed: tests/run installs it when root runs it on Debian")
         }
         Need::Kosoku if !tool("kosoku").is_file() => {
             Some("kosoku is not installed: tests/run installs it with Python's pip")
