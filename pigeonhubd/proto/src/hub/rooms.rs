@@ -34,8 +34,11 @@ const NEWS: Duration = Duration::from_millis(150);
 const LONGEST: Duration = Duration::from_secs(1);
 /// How long it takes until a peer that was dropped for another knows it.
 const DROPPED: Duration = Duration::from_millis(300);
-/// When everyone is told of everyone, from when the plan was made.
-const REST: Duration = Duration::from_millis(600);
+/// When everyone is told of everyone, from when the plan was made. By then the planned connections are
+/// there, also on machines with other work: twelve clients on two processors took up to a second.
+const REST: Duration = Duration::from_millis(1200);
+/// The same of the first two, who have nobody to choose from.
+const SMALL_REST: Duration = Duration::from_millis(600);
 /// From then until the next plan: what follows from it has happened.
 const SETTLED: Duration = Duration::from_millis(100);
 /// When everyone is told in any case, from when it might have been.
@@ -164,8 +167,9 @@ impl Room {
             if !steps.second.is_empty() {
                 self.second = (now + DROPPED, steps.second);
             }
-            self.rest = now + REST;
-            self.settled = until + REST + SETTLED;
+            let rest = if self.plan.len() <= 2 { SMALL_REST } else { REST };
+            self.rest = now + rest;
+            self.settled = until + rest + SETTLED;
         }
         told
     }

@@ -193,7 +193,7 @@ fn expect(kind: Kind, scene: Scene, size: usize, pace: Pace, shares: [f64; LOOKS
             "{scene}, {size}, {kind:?}: {outcome}; at least {shares:?} were"
         );
     }
-    let longest = 2 * SEC + 400 * MS;
+    let longest = 3 * SEC;
     assert!(outcome.longest <= longest, "{scene}, {size}, {kind:?}: {outcome}");
 }
 
