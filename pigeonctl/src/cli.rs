@@ -109,6 +109,9 @@ pub(crate) enum Ask {
         /// Only show what would change
         #[arg(long)]
         dry_run: bool,
+        /// Ask every hub that runs here, one after another; fails if one refused
+        #[arg(long)]
+        all: bool,
     },
     /// Have the hub leave the mesh, and take no new clients
     Drain,

@@ -1,7 +1,7 @@
 //! From the command line to what is asked and shown.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::CommandFactory;
@@ -107,7 +107,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Ask::Events { since, types, no_follow } => flows::events(&front, since, &types, !no_follow),
         Ask::Check { files } => check::run(&front, &files),
         Ask::Config { what: ConfigAsk::Show { origin } } => config(&front, origin),
-        Ask::Reload { dry_run } => reload(&front, dry_run),
+        Ask::Reload { dry_run, all: false } => reload(&front, &front.socket()?, dry_run),
+        Ask::Reload { dry_run, all: true } => reload_all(&front, dry_run),
         Ask::Drain => front.show(Command::Drain),
         Ask::Undrain => front.show(Command::Undrain),
         Ask::Disconnect { id } => front.show(Command::Disconnect { id }),
@@ -179,8 +180,26 @@ fn config(front: &Front, origin: bool) -> Result<(), Failure> {
     Ok(show::config(&mut io::stdout().lock(), &front.look, values, origin)?)
 }
 
-fn reload(front: &Front, dry_run: bool) -> Result<(), Failure> {
-    let mut call = Call::open(&front.socket()?)?.timeout(RELOAD_TIMEOUT);
+/// Asks each, however it went with the one before. The status is that of the first that refused.
+fn reload_all(front: &Front, dry_run: bool) -> Result<(), Failure> {
+    if front.port().is_some() || front.names_socket() {
+        return Err(Failure::Usage(String::from("--all asks every hub; leave out --instance and --socket")));
+    }
+    let mut refused = None;
+    for (port, socket) in find::running()? {
+        if !front.json {
+            say(&format!("hub on port {port}:"));
+        }
+        if let Err(failure) = reload(front, &socket, dry_run) {
+            say(&format!("pigeonctl: hub on port {port}: {failure}"));
+            refused.get_or_insert(Failure::OneOf { port, failure: Box::new(failure) });
+        }
+    }
+    refused.map_or(Ok(()), Err)
+}
+
+fn reload(front: &Front, socket: &Path, dry_run: bool) -> Result<(), Failure> {
+    let mut call = Call::open(socket)?.timeout(RELOAD_TIMEOUT);
     let answer = call.ask(Command::Reload { dry_run })?;
     let (Answer::Reload(report), false) = (&answer, front.json) else { return front.print(&answer) };
     show::difference(&mut io::stdout().lock(), &front.look, report)?;

@@ -54,6 +54,9 @@ pub(crate) enum Failure {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// That of one hub of several, which was told.
+    #[error("not every hub did it; the first that did not is that on port {port}")]
+    OneOf { port: u16, failure: Box<Failure> },
     /// Our own output could not be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -86,6 +89,7 @@ impl Failure {
             | Self::File { .. }
             | Self::Unwell(_)
             | Self::Output(_) => 1,
+            Self::OneOf { failure, .. } => failure.exit_code(),
             Self::Several { .. } | Self::Usage(_) => 2,
             Self::NotRunning { .. } | Self::NoneFound { .. } => 3,
             Self::NoPermission { .. } => 4,

@@ -24,22 +24,30 @@ pub(crate) fn socket(port: Option<u16>) -> Result<PathBuf, Failure> {
         let is_there = |place: &PathBuf| in_its_users_folder(place) && is_socket(place);
         return places.into_iter().find(is_there).ok_or(Failure::NoneFound { looked });
     }
-    let folders = folders(&around);
+    let mut found = running()?;
+    match (found.len(), found.pop_first()) {
+        (2.., Some((first, _))) => {
+            Err(Failure::Several { found: [first].into_iter().chain(found.into_keys()).collect() })
+        }
+        (_, Some((_, socket))) => Ok(socket),
+        (_, None) => Err(none(&folders(&around))),
+    }
+}
+
+/// The sockets of all hubs that run for this user or for the service, by port; one at least.
+pub(crate) fn running() -> Result<BTreeMap<u16, PathBuf>, Failure> {
+    let folders = folders(&surroundings());
     let mut found: BTreeMap<u16, PathBuf> = BTreeMap::new();
     for (port, socket) in folders.iter().flat_map(|folder| sockets_in(folder)) {
         found.entry(port).or_insert(socket);
     }
     // A hub that was killed leaves its socket behind.
     found.retain(|_, socket| answers(socket));
-    match (found.len(), found.pop_first()) {
-        (1, Some((_, socket))) => Ok(socket),
-        (_, Some((first, _))) => {
-            Err(Failure::Several { found: [first].into_iter().chain(found.into_keys()).collect() })
-        }
-        (_, None) => {
-            Err(Failure::NoneFound { looked: folders.iter().map(|it| it.display().to_string()).collect() })
-        }
-    }
+    if found.is_empty() { Err(none(&folders)) } else { Ok(found) }
+}
+
+fn none(folders: &[PathBuf]) -> Failure {
+    Failure::NoneFound { looked: folders.iter().map(|it| it.display().to_string()).collect() }
 }
 
 /// All control sockets of this machine that this user may know of, by port.

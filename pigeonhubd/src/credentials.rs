@@ -7,7 +7,7 @@ use pigeonhub_proto::config::Config;
 use rustls::{ClientConfig, ServerConfig};
 use sha2::{Digest, Sha256};
 
-use crate::keys::KeyError;
+use crate::keys::{self, KeyError};
 use crate::tls::{self, TlsError};
 use crate::tokens::Tokens;
 
@@ -20,6 +20,33 @@ pub enum CredentialError {
     /// Of `[auth]`.
     #[error(transparent)]
     Tokens(#[from] KeyError),
+}
+
+/// A file that cannot be used, for those who do more than start a hub.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileFault {
+    /// The key that names it.
+    pub key: &'static str,
+    /// What is wrong, with the file's path.
+    pub problem: String,
+    /// It may be right: this user may not look at it.
+    pub hidden: bool,
+}
+
+impl From<TlsError> for FileFault {
+    fn from(error: TlsError) -> Self {
+        Self { key: error.key(), problem: error.problem(), hidden: error.is_hidden() }
+    }
+}
+
+impl From<KeyError> for FileFault {
+    fn from(error: KeyError) -> Self {
+        let hidden = error.is_hidden();
+        match error {
+            KeyError::Named { key, source, .. } => Self { key, problem: source.to_string(), hidden },
+            other => Self { key: "mesh.key_file", problem: other.to_string(), hidden },
+        }
+    }
 }
 
 /// All of them, read and checked.
@@ -55,6 +82,15 @@ impl Credentials {
             tokens: Tokens::load(config)?,
             digests: files.map(|(key, path)| (key, path.as_ref().and_then(digest))).into(),
         })
+    }
+
+    /// As [`Self::load`], to the end: every file that cannot be used, the mesh key's among them if one
+    /// is named.
+    pub fn faults(config: &Config) -> Vec<FileFault> {
+        let mesh_key = keys::named_mesh_key(config).and_then(Result::err).map(FileFault::from);
+        let tokens = Tokens::load(config).err().map(FileFault::from);
+        let tls = tls::faults(config).into_iter().map(FileFault::from);
+        mesh_key.into_iter().chain(tls).chain(tokens).collect()
     }
 
     /// The keys whose files hold something else than in `before`.

@@ -178,6 +178,7 @@ impl Daemon {
         let secrets = (mesh_key, credentials.clone());
         let reloader = Arc::new(Reloader::new(load, around.clone(), running, secrets, again, outlets));
         let desk = Desk::new(edge.clone(), Arc::clone(&events), Arc::clone(&reloader));
+        let watcher = Arc::clone(&reloader);
 
         let (running, surroundings) = (Arc::clone(&config), around.clone());
         let bind_again = move || {
@@ -209,7 +210,8 @@ impl Daemon {
             control: tokio::spawn(async move {
                 tokio::join!(
                     control::serve(control, desk, bind_again),
-                    monitor::serve(monitoring, monitor_site)
+                    monitor::serve(monitoring, monitor_site),
+                    watcher.watch()
                 );
             }),
             _state: state,

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use pigeonhub_proto::control::Answer;
+use pigeonhub_proto::control::{Answer, Status};
 use pigeonhub_proto::event::Event;
 use pigeonhub_proto::hub::Hub;
 use pigeonhub_proto::io::{Input, Output};
@@ -203,7 +203,9 @@ impl Driver {
             self.take_bundles();
             self.finish();
             self.log.catch_up();
-            self.supervisor.turn(Instant::now(), || self.hub.status(self.clock.now()));
+            let (hub, clock, counters) = (&self.hub, &self.clock, self.connections.counters());
+            let status = || Status { on_disk: counters.on_disk.get(), ..hub.status(clock.now()) };
+            self.supervisor.turn(Instant::now(), status);
             if let Some(keeper) = &mut self.keeper {
                 keeper.turn(Instant::now(), || self.hub.urls_to_remember());
             }

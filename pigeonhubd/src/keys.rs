@@ -63,16 +63,33 @@ pub enum KeyError {
     Random(#[from] getrandom::Error),
 }
 
+impl KeyError {
+    /// Whether that is only because this user may not look at the file.
+    pub fn is_hidden(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::Named { source, .. } => source.is_hidden(),
+            _ => false,
+        }
+    }
+}
+
 /// The hub's own key, made if there is none.
 pub fn hub_key(state: &StateDir) -> Result<HubKey, KeyError> {
-    let path = state.path().join(HUB_KEY);
-    let bytes = load_or_make(&path)?;
+    load_hub_key(&state.path().join(HUB_KEY), load_or_make)
+}
+
+fn load_hub_key(
+    path: &Path,
+    load: impl FnOnce(&Path) -> Result<Vec<u8>, KeyError>,
+) -> Result<HubKey, KeyError> {
+    let bytes = load(path)?;
     parse_hex(bytes.trim_ascii()).map(|secret| HubKey::from_bytes(&secret)).ok_or_else(|| KeyError::Unfit {
         found: format!("not {} hexadecimal digits", 2 * KEY_LEN),
         cure: String::from(
             "restore it from a backup, or delete it and a new one is made, with which this hub gets a new id",
         ),
-        path,
+        path: path.to_owned(),
     })
 }
 
@@ -80,11 +97,8 @@ pub fn hub_key(state: &StateDir) -> Result<HubKey, KeyError> {
 /// handed over as a credential; or this user's or service's own, made if there
 /// is none.
 pub fn mesh_key(config: &Config, around: &Surroundings) -> Result<MeshKey, KeyError> {
-    if let Some(path) = &config.mesh.key_file {
-        let (key, origin) = ("mesh.key_file", config.origin("mesh.key_file").to_string());
-        let read =
-            read(path, LARGEST_KEY).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
-        return read.map_err(|source| KeyError::Named { origin, key, source: Box::new(source) });
+    if let Some(named) = named_mesh_key(config) {
+        return named;
     }
     if let Some(path) = handed_over(around) {
         let read = read(&path, LARGEST_KEY);
@@ -109,6 +123,22 @@ pub fn mesh_key_before(config: &Config, around: &Surroundings) -> Result<Option<
 /// Whether the mesh key lies in a file that this hub's user reads, so that a copy shows it to nobody else.
 pub fn is_in_a_file(config: &Config, around: &Surroundings) -> bool {
     config.mesh.key_file.is_some() || handed_over(around).is_none()
+}
+
+/// The configured mesh key, if one is.
+pub fn named_mesh_key(config: &Config) -> Option<Result<MeshKey, KeyError>> {
+    let path = config.mesh.key_file.as_ref()?;
+    let (key, origin) = ("mesh.key_file", config.origin("mesh.key_file").to_string());
+    let read = read(path, LARGEST_KEY).and_then(|bytes| mesh_key_from(path, &bytes, "should be at least"));
+    Some(read.map_err(|source| KeyError::Named { origin, key, source: Box::new(source) }))
+}
+
+/// What is wrong with the hub key in that folder. That there is none is not: a start makes one.
+pub fn hub_key_fault(folder: &Path) -> Option<KeyError> {
+    match load_hub_key(&folder.join(HUB_KEY), |path| read(path, LARGEST_KEY)) {
+        Err(KeyError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+        loaded => loaded.err(),
+    }
 }
 
 /// The credential, unless the unit has none.

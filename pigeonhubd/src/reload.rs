@@ -1,13 +1,14 @@
 //! A new configuration for a running hub: read, checked, compared, and then
 //! applied as a whole or not at all.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use pigeonhub_proto::config::Config;
-use pigeonhub_proto::control::{ConfigChange, ConfigValue, ReloadReport};
+use pigeonhub_proto::control::{ConfigChange, ConfigValue, OnDisk, ReloadReport};
 use pigeonhub_proto::mesh::identity::MeshKey;
-use pigeonhub_proto::paths::Surroundings;
+use pigeonhub_proto::paths::{self, Surroundings};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::control;
@@ -29,6 +30,9 @@ pub type Load = Arc<dyn Fn() -> Result<Config, LoadError> + Send + Sync>;
 
 /// Configurations that may wait for the driver. They come one at a time.
 pub const CHANGE_QUEUE: usize = 1;
+
+/// How often the files are looked at when nobody asks for it.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -138,10 +142,14 @@ impl Reloader {
     pub async fn reload(&self, dry_run: bool) -> Result<ReloadReport, ReloadError> {
         let _turn = self.turn.lock().await;
         if dry_run {
-            return Ok(self.read().await?.report);
+            let read = self.read().await;
+            self.note(&read);
+            return Ok(read?.report);
         }
         self.service.reloading();
         let outcome = self.apply().await;
+        // As it is now: what only a restart changes still waits.
+        self.note(&self.read().await);
         self.service.reloaded();
         let counters = self.edge.counters();
         if outcome.is_ok() { &counters.reloads_applied } else { &counters.reloads_refused }.one();
@@ -164,13 +172,46 @@ impl Reloader {
         outcome
     }
 
+    /// Looks at the files now and then, for ever: what was broken since the last reload, or waits for
+    /// one, is told by the status and not only by the next start.
+    pub async fn watch(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let _turn = self.turn.lock().await;
+            self.note(&self.read().await);
+        }
+    }
+
+    /// Keeps for the status how the configuration on disk is, and logs a fault that is a new one.
+    fn note(&self, read: &Result<New, ReloadError>) {
+        let on_disk = match read {
+            Ok(new) => on_disk(new),
+            Err(ReloadError::Gone) => return,
+            // Below its first line it shows a line of the file.
+            Err(error) => {
+                let fault = error.to_string().lines().next().map(str::to_owned);
+                Some(OnDisk { fault, ..OnDisk::default() })
+            }
+        };
+        let told = |on_disk: &Option<OnDisk>| on_disk.as_ref().and_then(|it| it.fault.clone());
+        let fault = told(&on_disk);
+        let before = told(&self.edge.counters().on_disk.set(on_disk));
+        match (before, fault) {
+            (before, Some(fault)) if before.as_ref() != Some(&fault) => {
+                tracing::warn!("the configuration on disk is refused, and a restart would fail: {fault}");
+            }
+            (Some(_), None) => tracing::info!("the configuration on disk can be used again"),
+            _ => {}
+        }
+    }
+
     /// Among the events.
     fn tell(&self, event: &str, field: &str, words: &str) {
         self.events.tell(event, [(field.to_owned(), words.into())].into_iter().collect());
     }
 
     async fn apply(&self) -> Result<ReloadReport, ReloadError> {
-        let New { config, key, credentials, report } = self.read().await?;
+        let New { config, key, credentials, report, .. } = self.read().await?;
         let (done, applied) = oneshot::channel();
         let change = Change {
             settings: config.settings(),
@@ -216,11 +257,13 @@ impl Reloader {
             let changed = changed.collect();
             let config = config.applied_to(&running);
             // A key that is not named and not there any more is not made anew: that would part the mesh.
-            let key = keys::mesh_key_again(&config, &around)?.unwrap_or_else(|| running_key.clone());
+            let key = keys::mesh_key_again(&config, &around)?;
+            let key_gone = key.is_none().then(|| paths::mesh_key(config.listen.port, &around));
+            let key = key.unwrap_or_else(|| running_key.clone());
             let credentials = Credentials::load(&config)?;
             let files_changed = credentials.changed(&before);
             let report = ReloadReport { changed, mesh_key_changed: key != running_key, files_changed };
-            Ok(New { config, key, credentials, report })
+            Ok(New { config, key, key_gone, credentials, report })
         });
         read.await.map_err(|error| ReloadError::Fault(error.to_string()))?
     }
@@ -239,8 +282,29 @@ fn unix_ms() -> u64 {
 struct New {
     config: Config,
     key: MeshKey,
+    /// The mesh key's file, if it is not there any more.
+    key_gone: Option<PathBuf>,
     credentials: Credentials,
     report: ReloadReport,
+}
+
+/// What the status tells of a configuration that can be used; nothing if it is in force.
+fn on_disk(New { key_gone, report, .. }: &New) -> Option<OnDisk> {
+    let fault = key_gone.as_ref().map(|path| {
+        let path = path.display();
+        format!("{path}: the mesh key is gone; restore it, or a restart makes another, and parts this hub from the mesh")
+    });
+    let keys = |restart| {
+        let changed = report.changed.iter().filter(move |change| change.needs_restart == restart);
+        changed.map(|change| change.key.clone())
+    };
+    let key = report.mesh_key_changed.then(|| String::from("the mesh key"));
+    let mut reload: Vec<String> =
+        keys(false).chain(report.files_changed.iter().cloned()).chain(key).collect();
+    // A key that names another file has changed together with what the file holds.
+    reload.dedup();
+    let on_disk = OnDisk { fault, restart: keys(true).collect(), reload };
+    (on_disk != OnDisk::default()).then_some(on_disk)
 }
 
 /// Logs what changed, and returns it in words. The values are the configuration's

@@ -106,6 +106,14 @@ impl StartRule {
 
     /// The status in words, for `systemctl status`.
     fn words(&self, status: &Status) -> String {
+        let words = self.mesh(status);
+        match &status.on_disk {
+            Some(on_disk) => format!("{words}; configuration on disk {}", on_disk.words()),
+            None => words,
+        }
+    }
+
+    fn mesh(&self, status: &Status) -> String {
         let reason = status.reason.replacen(" data channel", " link", 1);
         let peers = count(status.local_peers, "peer");
         match status.state {
@@ -222,6 +230,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
     use std::sync::Arc;
 
+    use pigeonhub_proto::control::OnDisk;
     use pigeonhub_proto::id::Id;
 
     use super::*;
@@ -257,6 +266,16 @@ mod tests {
                 rule(1, false),
                 Status { rejected: Some(String::from("ws://a: no")), ..alone.clone() },
                 "ready: alone, not joined with ws://a: no; 1 peer",
+                true,
+            ),
+            (
+                rule(0, true),
+                Status {
+                    on_disk: Some(OnDisk { fault: Some(String::from("a.toml:1:1: x")), ..OnDisk::default() }),
+                    ..alone.clone()
+                },
+                "ready: no links, 1 peer in 1 network; configuration on disk refused, and a restart would fail: \
+                 a.toml:1:1: x",
                 true,
             ),
             (rule(1, true), alone, "waiting: alone, none of 1 bootstrap is within reach; 1 peer", false),

@@ -2,6 +2,9 @@
 //! `pigeonhub_proto::hub::counters`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use pigeonhub_proto::control::OnDisk;
 
 use crate::direct::Handed;
 
@@ -28,6 +31,22 @@ impl Count {
     /// How many so far.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What the last one who knew said. Anyone may say and ask.
+#[derive(Debug, Default)]
+pub struct Told<T>(Mutex<T>);
+
+impl<T: Clone> Told<T> {
+    /// From now on it is this; returns what it was.
+    pub fn set(&self, now: T) -> T {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    /// What it is.
+    pub fn get(&self) -> T {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -165,6 +184,8 @@ pub struct EdgeCounters {
     pub reloads_applied: Count,
     /// Reloads that changed nothing because the new configuration is wrong.
     pub reloads_refused: Count,
+    /// How the configuration on disk is.
+    pub on_disk: Told<Option<OnDisk>>,
 }
 
 impl EdgeCounters {

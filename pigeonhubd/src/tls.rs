@@ -33,8 +33,8 @@ enum Problem {
     Io(#[from] io::Error),
     #[error("not a file")]
     NoFile,
-    #[error("mode {0:04o} shows this secret to everyone; right would be: chmod 600")]
-    Open(u32),
+    #[error("mode {0:04o} shows this secret to everyone; right would be: chmod 600 '{path}'", path = .1.display())]
+    Open(u32, PathBuf),
     #[error("larger than {LARGEST_FILE} bytes; should be PEM")]
     Large,
     #[error("not PEM: {0}")]
@@ -49,6 +49,45 @@ enum Problem {
     Unfit(rustls::Error),
 }
 
+impl TlsError {
+    /// The key that names the file.
+    pub fn key(&self) -> &'static str {
+        self.key
+    }
+
+    /// The file, and what is wrong with it.
+    pub fn problem(&self) -> String {
+        format!("{}: {}", self.path.display(), self.problem)
+    }
+
+    /// Whether that is only because this user may not look at it.
+    pub fn is_hidden(&self) -> bool {
+        matches!(&*self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
+/// Everything that is wrong with the files of `[tls]`: each by itself, then those that belong together.
+pub fn faults(config: &Config) -> Vec<TlsError> {
+    let cert = config.tls.cert.as_deref().map(|path| chain_of(config, path).map(drop));
+    let key = config.tls.key.as_deref().map(|path| key_of(config, path).map(drop));
+    let mut faults: Vec<_> = [cert, key].into_iter().flatten().filter_map(Result::err).collect();
+    if faults.is_empty() {
+        faults.extend(server(config).err());
+    }
+    faults.extend(client(config).err());
+    faults
+}
+
+fn chain_of(config: &Config, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = read(path, false).and_then(|pem| certificates(&pem));
+    chain.map_err(|problem| fault(config, "tls.cert", path, problem))
+}
+
+fn key_of(config: &Config, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = read(path, true).and_then(|pem| private_key(&pem));
+    key.map_err(|problem| fault(config, "tls.key", path, problem))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
@@ -61,8 +100,7 @@ pub fn server(config: &Config) -> Result<Option<Arc<ServerConfig>>, TlsError> {
     let (Some(cert), Some(key)) = (&config.tls.cert, &config.tls.key) else { return Ok(None) };
     let of_cert = |problem| fault(config, "tls.cert", cert, problem);
     let of_key = |problem| fault(config, "tls.key", key, problem);
-    let chain = read(cert, false).and_then(|pem| certificates(&pem)).map_err(of_cert)?;
-    let secret = read(key, true).and_then(|pem| private_key(&pem)).map_err(of_key)?;
+    let (chain, secret) = (chain_of(config, cert)?, key_of(config, key)?);
     let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| of_cert(Problem::Unfit(error)))?.with_no_client_auth();
     let mut server = builder.with_single_cert(chain, secret).map_err(|error| match error {
@@ -129,7 +167,7 @@ fn read(path: &Path, secret: bool) -> Result<Vec<u8>, Problem> {
         return Err(Problem::NoFile);
     }
     if secret && meta.mode() & 0o006 != 0 {
-        return Err(Problem::Open(meta.mode() & 0o7777));
+        return Err(Problem::Open(meta.mode() & 0o7777, path.to_owned()));
     }
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;

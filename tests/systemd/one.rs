@@ -137,8 +137,16 @@ fn a_reload_has_an_outcome() {
     assert!(message.contains("/etc/pigeonhubd/conf.d/10-test.toml:2:8"), "{message}");
     succeed("systemctl start pigeonhubd");
     assert!(!shell("systemctl reload pigeonhubd").status.success(), "that of all hubs as well");
-    // The hub is asked too, and may still be refusing.
-    wait_property(PORT, "ActiveState", |state| state == "active");
+    until("the unit's status says so", || {
+        property(PORT, "StatusText").contains("configuration on disk refused").then_some(())
+    });
+    configure("tokens", "0123456789abcdef\n");
+    configure("conf.d/10-test.toml", "auth.token_file = \"/etc/pigeonhubd/tokens\"\n");
+    succeed("chown root:root /etc/pigeonhubd/tokens && chmod 600 /etc/pigeonhubd/tokens");
+    assert!(!shell("systemctl reload pigeonhubd").status.success(), "its user may not read the file");
+    let check = shell("pigeonctl check");
+    assert_eq!(check.status.code(), Some(6), "{}", text(&check.stderr));
+    assert!(text(&check.stdout).contains("the service runs as pigeonhub"), "{}", text(&check.stdout));
     configure("conf.d/10-test.toml", "listen.max_connections = 999\n");
     succeed("systemctl kill --signal SIGHUP pigeonhubd@3000");
     until("SIGHUP reloads too", || shown().contains("999").then_some(()));

@@ -1,105 +1,73 @@
-//! The files that a configuration names, as far as this user can look at them:
-//! a hub does not start without them.
+//! The files that a configuration names, read by the hub's own readers: a hub
+//! neither starts nor reloads without them.
 
-use std::fs::{self, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use pigeonhub_proto::config::Config;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use pigeonhub_proto::mesh::identity::{MIN_KEY_LEN, MeshKey};
+use pigeonhub_proto::paths::{SERVICE_STATE, Surroundings};
+pub(crate) use pigeonhubd::credentials::FileFault as Fault;
+use pigeonhubd::{credentials::Credentials, keys};
 
-/// What is wrong with a file, or why that cannot be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// The key that names it.
-    pub(crate) key: &'static str,
-    /// With the file's path.
-    pub(crate) problem: String,
-    /// This user may not look at it.
-    pub(crate) hidden: bool,
-}
+/// Where the packaged unit has its mesh key from, if the configuration names none.
+const CREDENTIAL: &str = "/etc/credstore/pigeonhubd.mesh.key";
+
+/// Folders of which the packaged unit sees none: it has `ProtectHome=` and `PrivateTmp=`.
+const UNSEEN: [&str; 5] = ["/home", "/root", "/run/user", "/tmp", "/var/tmp"];
 
 /// All that can be told of the files that `config` names.
 pub(crate) fn faults(config: &Config) -> Vec<Fault> {
-    let named = [
-        ("mesh.key_file", &config.mesh.key_file, true),
-        ("tls.cert", &config.tls.cert, false),
-        ("tls.key", &config.tls.key, true),
-        ("tls.ca", &config.tls.ca, false),
-        ("auth.token_file", &config.auth.token_file, true),
-    ];
-    let mut faults = Vec::new();
-    for (key, path, secret) in named {
-        let Some(path) = path else { continue };
-        let looked = path.metadata().map_err(|error| of_io(key, path, &error));
-        faults.extend(looked.and_then(|meta| usable(key, path, &meta, secret)).err());
-    }
-    if faults.is_empty() {
-        faults.extend(tls(config).err());
+    Credentials::faults(config)
+}
+
+/// All that can be told besides of the files of the packaged service's instance on the configured port.
+pub(super) fn of_service(config: &Config) -> Vec<Fault> {
+    let folder = Path::new(SERVICE_STATE).join(config.listen.port.to_string());
+    let mut faults: Vec<Fault> = keys::hub_key_fault(config.state_dir.as_deref().unwrap_or(&folder))
+        .map(|error| Fault { key: "state_dir", ..error.into() })
+        .into_iter()
+        .collect();
+    // The unit's credential counts more than the service's own.
+    if config.mesh.key_file.is_none() && !Path::new(CREDENTIAL).exists() {
+        let state_directory = Some(folder.to_string_lossy().into_owned());
+        let around = Surroundings { state_directory, ..Surroundings::default() };
+        faults.extend(keys::mesh_key_again(config, &around).err().map(Fault::from));
     }
     faults
 }
 
-fn fault(key: &'static str, path: &Path, problem: impl std::fmt::Display) -> Fault {
-    Fault { key, problem: format!("{}: {problem}", path.display()), hidden: false }
+/// What the service would not see, wherever its unit is as it was packaged.
+pub(super) fn unseen(config: &Config) -> impl Iterator<Item = Fault> {
+    let (tls, auth, mesh) = (&config.tls, &config.auth, &config.mesh);
+    let named = [
+        ("mesh.key_file", &mesh.key_file),
+        ("tls.cert", &tls.cert),
+        ("tls.key", &tls.key),
+        ("tls.ca", &tls.ca),
+        ("auth.token_file", &auth.token_file),
+    ];
+    named.into_iter().filter_map(|(key, path)| {
+        let path = path.as_deref()?;
+        let real = path.canonicalize().ok()?;
+        let folder = UNSEEN.into_iter().find(|folder| real.starts_with(folder))?;
+        let problem = format!(
+            "{}: the service sees nothing of {folder}, unless a drop-in says otherwise; /etc/pigeonhubd is a place for it",
+            path.display()
+        );
+        // A drop-in may do so.
+        Some(Fault { key, problem, hidden: true })
+    })
 }
 
-fn of_io(key: &'static str, path: &Path, error: &io::Error) -> Fault {
-    let hidden = error.kind() == io::ErrorKind::PermissionDenied;
-    match error.kind() {
-        io::ErrorKind::NotFound => fault(key, path, "does not exist here"),
-        _ if hidden => Fault { hidden, ..fault(key, path, "this user may not look at it") },
-        _ => fault(key, path, format!("cannot be read: {error}")),
-    }
-}
-
-fn usable(key: &'static str, path: &Path, meta: &Metadata, secret: bool) -> Result<(), Fault> {
-    if !meta.is_file() {
-        return Err(fault(key, path, "not a file"));
-    }
-    if secret && meta.mode() & 0o006 != 0 {
-        let mode = meta.mode() & 0o7777;
-        return Err(fault(
-            key,
-            path,
-            format!("mode {mode:04o} shows this secret to everyone; right would be: chmod 600"),
-        ));
-    }
-    fs::File::open(path).map(drop).map_err(|error| of_io(key, path, &error))
-}
-
-/// Whether certificate and key are, and belong together.
-fn tls(config: &Config) -> Result<(), Fault> {
-    if let Some(path) = &config.tls.ca {
-        certificates("tls.ca", path)?;
-    }
-    let (Some(cert), Some(key)) = (&config.tls.cert, &config.tls.key) else { return Ok(()) };
-    let chain = certificates("tls.cert", cert)?;
-    let secret = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| fault("tls.key", key, format!("holds no private key in PEM: {error}")))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unfit = |error: rustls::Error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            fault("tls.key", key, format!("does not belong to the certificate in {}", cert.display()))
-        }
-        error => fault("tls.cert", cert, format!("a certificate or key that cannot be used: {error}")),
-    };
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    builder
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, secret))
-        .map(drop)
-        .map_err(unfit)
-}
-
-fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
-    let found: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| fault(key, path, format!("not PEM: {error}")))?;
-    if found.is_empty() {
-        return Err(fault(key, path, "holds no certificate; should begin with -----BEGIN CERTIFICATE-----"));
-    }
-    Ok(found)
+/// What is wrong with the unit's credential, which systemd reads as root.
+pub(super) fn of_credential() -> Option<Fault> {
+    let bytes = std::fs::read(CREDENTIAL).ok()?;
+    MeshKey::new(&bytes).is_err().then(|| Fault {
+        key: "mesh.key_file",
+        problem: format!(
+            "{CREDENTIAL}: {} bytes; the credential of the units, should be at least {MIN_KEY_LEN}",
+            bytes.trim_ascii().len()
+        ),
+        hidden: false,
+    })
 }

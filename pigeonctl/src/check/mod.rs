@@ -1,5 +1,6 @@
 //! `check`: what is wrong with a configuration, without a hub.
 
+mod eyes;
 pub(crate) mod files;
 #[cfg(test)]
 mod tests;
@@ -8,8 +9,10 @@ use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use nix::fcntl::OFlag;
+use nix::unistd::{User, geteuid};
 use pigeonhub_proto::config::{Config, ConfigError, Flag, Origin, find};
 use serde_json::{Value, json};
 
@@ -21,6 +24,8 @@ use crate::talk::say;
 
 /// Where the daemon's files are, unless the variable below says otherwise.
 const CONFIG_DIR: &str = "/etc/pigeonhubd";
+/// As whom the packaged unit runs.
+const SERVICE_USER: &str = "pigeonhub";
 const CONFIG_DIR_ENV: &str = "PIGEONHUBD_CONFIG_DIR";
 /// The largest configuration file that the daemon reads, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
@@ -51,7 +56,21 @@ pub(crate) fn run(front: &Front, files: &[PathBuf]) -> Result<(), Failure> {
         [] => daemon_files(&config_dir(), front.port())?,
         files => Layers { shared: files.to_vec(), ports: Vec::new() },
     };
-    let (read, mut mistakes) = check(&layers)?;
+    // Root asks for the service: what its user may not read, it cannot use.
+    let service = files.is_empty() && std::env::var_os(CONFIG_DIR_ENV).is_none() && geteuid().is_root();
+    let user = service.then(|| service_user(&layers)).flatten();
+    let eyes = user.as_ref().map(eyes::Eyes::of).transpose();
+    let eyes = eyes.map_err(|error| Failure::File {
+        path: config_dir(),
+        done: "read as the service's user",
+        error: error.into(),
+    })?;
+    let (read, mut mistakes) = check(&layers, user.as_ref())?;
+    drop(eyes);
+    if user.is_some() {
+        let place = Origin::Default;
+        mistakes.extend(files::of_credential().map(|fault| Mistake::Named { place, fault }));
+    }
     // A file that was brought from another machine may name what is there, and some files only a hub may read.
     let elsewhere = !files.is_empty();
     let noted =
@@ -78,6 +97,20 @@ pub(crate) fn run(front: &Front, files: &[PathBuf]) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Who the service's hubs run as, if there is such a user.
+fn service_user(layers: &Layers) -> Option<User> {
+    let port = layers.ports.first().map_or(Config::default().listen.port, |(port, _)| *port);
+    let unit = format!("pigeonhubd@{port}.service");
+    let asked =
+        process::Command::new("systemctl").args(["show", "--value", "--property=User", &unit]).output();
+    // Without systemd, as in a container, its package may be there all the same.
+    let name = match asked {
+        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        _ => String::from(SERVICE_USER),
+    };
+    User::from_name(&name).ok().flatten().filter(|user| !user.uid.is_root())
 }
 
 /// The folder of the daemon's files.
@@ -137,8 +170,8 @@ fn toml_files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// How many files were read, and what is wrong in them.
-fn check(layers: &Layers) -> Result<(usize, Vec<Mistake>), Failure> {
+/// How many files were read, and what is wrong in them; for the service if its user is told.
+fn check(layers: &Layers, service: Option<&User>) -> Result<(usize, Vec<Mistake>), Failure> {
     let mut mistakes = Vec::new();
     let mut shared = Config::default();
     for file in &layers.shared {
@@ -157,22 +190,31 @@ fn check(layers: &Layers) -> Result<(usize, Vec<Mistake>), Failure> {
             }
         }
         set_port(&mut config, *port);
-        conclude(config, &mut mistakes);
+        conclude(config, service, &mut mistakes);
     }
     if layers.ports.is_empty() {
-        conclude(shared, &mut mistakes);
+        conclude(shared, service, &mut mistakes);
     }
     Ok((read, mistakes))
 }
 
 /// What only the whole shows. Of several instances each would tell the same.
-fn conclude(config: Config, mistakes: &mut Vec<Mistake>) {
+fn conclude(config: Config, service: Option<&User>, mistakes: &mut Vec<Mistake>) {
     let found: Vec<Mistake> = match config.checked() {
         Err(error) => vec![Mistake::Config(error)],
         Ok(config) => {
+            let mut faults = files::faults(&config);
+            if let Some(user) = service {
+                faults.extend(files::of_service(&config));
+                for fault in faults.iter_mut().filter(|fault| fault.hidden) {
+                    fault.hidden = false;
+                    fault.problem += &format!("; the service runs as {} and must be let", user.name);
+                }
+                faults.extend(files::unseen(&config));
+            }
             let named =
                 |fault: files::Fault| Mistake::Named { place: config.origin(fault.key).clone(), fault };
-            files::faults(&config).into_iter().map(named).collect()
+            faults.into_iter().map(named).collect()
         }
     };
     for mistake in found {

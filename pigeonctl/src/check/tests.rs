@@ -24,7 +24,7 @@ impl Drop for Dir {
 
 fn told(dir: &Dir, layers: &Layers) -> String {
     let mut out = Vec::new();
-    for mistake in check(layers).expect("files can be read").1 {
+    for mistake in check(layers, None).expect("files can be read").1 {
         mistake.write(&mut out, &PLAIN).expect("it is memory");
     }
     String::from_utf8(out).expect("UTF-8").replace(&*dir.0.to_string_lossy(), "DIR")
@@ -50,7 +50,7 @@ fn a_pipe_is_refused_without_waiting_for_its_writer() {
     let pipe = dir.0.join("conf.d/10.toml");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("made");
     let layers = daemon_files(&dir.0, None).expect("readable");
-    let failure = check(&layers).expect_err("no file").to_string();
+    let failure = check(&layers, None).expect_err("no file").to_string();
     assert_eq!(failure, format!("{}: cannot be read: not a file", pipe.display()));
 }
 
@@ -93,12 +93,69 @@ fn files_that_are_named_must_do() {
     assert_eq!(
         first,
         [
-            "DIR/a.toml:2:12: mesh.key_file: DIR/open: mode 0644 shows this secret to everyone; right would be: chmod 600",
-            "DIR/a.toml:4:8: tls.cert: DIR/none: does not exist here",
+            "DIR/a.toml:2:12: mesh.key_file: DIR/open: mode 0644 shows this secret to everyone; right would be: chmod 600 'DIR/open'",
+            "DIR/a.toml:4:8: tls.cert: DIR/none: cannot be read: No such file or directory (os error 2)",
             "DIR/a.toml:5:7: tls.key: DIR/conf.d: not a file",
         ]
     );
     assert!(told.contains("    cert = \"DIR/none\"\n           ^^^"), "{told}");
+}
+
+#[test]
+fn the_hubs_own_readers_look_into_the_files() {
+    let files: [(&str, &[u8]); 3] =
+        [("tokens", b"0123456789abcdef # of the app\n"), ("key", b"short\n"), ("roots", b"junk")];
+    let dir = Dir::new("into", &files);
+    for (name, _) in files {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.0.join(name), mode).expect("ours");
+    }
+    let toml = "auth.token_file = \"DIR/tokens\"\nmesh.key_file = \"DIR/key\"\ntls.ca = \"DIR/roots\"\n";
+    std::fs::write(dir.0.join("a.toml"), toml.replace("DIR", &dir.0.to_string_lossy())).expect("a file");
+    let layers = Layers { shared: vec![dir.0.join("a.toml")], ports: Vec::new() };
+    let told = told(&dir, &layers);
+    for expected in [
+        "DIR/a.toml:1:19: auth.token_file: DIR/tokens: line 1: 29 bytes or odd ones; should be a token",
+        "DIR/a.toml:2:17: mesh.key_file: DIR/key: 5 bytes; should be at least 16",
+        "DIR/a.toml:3:10: tls.ca: DIR/roots: holds no certificate",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert!(!told.contains("0123456789abcdef"), "a token is in no message: {told}");
+}
+
+/// Only root can become another user to look.
+#[test]
+fn root_sees_with_the_eyes_of_the_services_user() {
+    let Some(nobody) = User::from_name("nobody").expect("a list of users") else { return };
+    if !geteuid().is_root() {
+        return;
+    }
+    let dir = Dir::new("eyes", &[("tokens", b"0123456789abcdef\n")]);
+    let tokens = dir.0.join("tokens");
+    std::fs::set_permissions(&tokens, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("ours");
+    assert!(std::fs::read(&tokens).is_ok());
+    // In a process of its own: other tests run in this one's threads.
+    let exe = std::env::current_exe().expect("this test");
+    if std::env::var_os("PIGEONCTL_TEST_EYES").is_none() {
+        let name = "check::tests::root_sees_with_the_eyes_of_the_services_user";
+        let run = process::Command::new(exe).args(["--exact", name]).env("PIGEONCTL_TEST_EYES", "1").output();
+        let run = run.expect("it runs");
+        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stdout));
+        return;
+    }
+    let toml = format!("auth.token_file = \"{}\"\n", tokens.display());
+    let file = dir.0.join("a.toml");
+    std::fs::write(&file, toml).expect("a file");
+    let layers = Layers { shared: vec![file], ports: Vec::new() };
+    let eyes = eyes::Eyes::of(&nobody).expect("root may");
+    let (_, mistakes) = check(&layers, Some(&nobody)).expect("readable");
+    drop(eyes);
+    let told: Vec<String> = mistakes.iter().map(Mistake::text).collect();
+    let denied =
+        "cannot be read: Permission denied (os error 13); the service runs as nobody and must be let";
+    assert!(told.iter().any(|text| text.contains(denied)), "{told:?}");
+    assert!(geteuid().is_root() && std::fs::read(&tokens).is_ok(), "and is itself again");
 }
 
 #[test]
@@ -127,7 +184,7 @@ fn a_certificate_needs_its_own_key() {
     assert_eq!(found("cert", "key"), []);
     for (cert, key, at, what) in [
         ("cert", "other", "tls.key", "does not belong to the certificate in"),
-        ("cert", "junk", "tls.key", "holds no private key in PEM"),
+        ("cert", "junk", "tls.key", "holds no private key; should begin with"),
         ("junk", "key", "tls.cert", "holds no certificate"),
         ("key", "key", "tls.cert", "holds no certificate"),
     ] {

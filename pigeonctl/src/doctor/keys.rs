@@ -180,6 +180,19 @@ pub(super) fn named_files(ground: &Ground) -> Vec<Finding> {
     findings
 }
 
+/// What the hub says of its configuration on disk.
+pub(super) fn on_disk(ground: &Ground) -> Option<Finding> {
+    const WHAT: &str = "on disk";
+    let on_disk = ground.running.as_ref()?.status.on_disk.as_ref()?;
+    Some(match &on_disk.fault {
+        Some(_) => {
+            Finding::failed(WHAT, on_disk.words(), "pigeonctl check shows the place; mend it, then reload")
+        }
+        None if on_disk.restart.is_empty() => Finding::warning(WHAT, on_disk.words(), "pigeonctl reload"),
+        None => Finding::warning(WHAT, on_disk.words(), "restart the hub: no client is refused meanwhile"),
+    })
+}
+
 /// How long a certificate counts, in whose file it is the first.
 pub(super) fn certificate(file: &Path, now: u64) -> Option<Finding> {
     const WHAT: &str = "certificate";

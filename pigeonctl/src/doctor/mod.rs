@@ -88,6 +88,7 @@ pub(crate) fn run(front: &Front) -> Result<(), Failure> {
         tell(keys::rights(ground))?;
         tell(keys::mesh_key(ground))?;
         tell(keys::named_files(ground))?;
+        tell(keys::on_disk(ground).into_iter().collect())?;
         tell(port::port(ground))?;
         tell(net::refused(ground))?;
         tell(net::addresses(ground))?;

@@ -132,6 +132,10 @@ pub(crate) fn status(
     if let Some(age) = status.config_age {
         named(out, look, "config", &format!("read {} ago", duration(age)))?;
     }
+    if let Some(on_disk) = &status.on_disk {
+        let paint = if on_disk.fault.is_some() { Paint::Bad } else { Paint::Warn };
+        named(out, look, "on disk", &look.paint(paint, &clean(&on_disk.words())))?;
+    }
     let events = events.get(events.len().saturating_sub(shown)..).unwrap_or_default();
     if !events.is_empty() {
         writeln!(out)?;

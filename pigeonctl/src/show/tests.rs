@@ -35,6 +35,7 @@ fn a_status(state: MeshState) -> Status {
         twin: None,
         listening: Vec::new(),
         offered: None,
+        on_disk: None,
         refused: [(String::from("token"), 12), (String::from("origin"), 3)].into(),
         rejected: None,
         version: String::from("0.1.0"),

@@ -166,6 +166,23 @@ fn a_rejected_configuration_is_6() {
 }
 
 #[test]
+fn all_hubs_are_asked_and_one_that_refuses_fails_it() {
+    let dir = Dir::new();
+    let applied = ok(&serde_json::json!({ "reload": { "changed": [], "mesh_key_changed": false } }));
+    dir.hub(3001, |_| refuse("config-rejected", "a.toml:1:1: x"));
+    let fine = applied.clone();
+    dir.hub(3002, move |_| fine.clone());
+    let (code, _, err) = run(&dir, &["reload", "--all"]);
+    assert_eq!(code, 6, "{err}");
+    assert!(err.contains("hub on port 3001: a.toml:1:1: x"), "{err}");
+    assert!(err.contains("hub on port 3002:\nthe configuration is valid; nothing changed"), "{err}");
+    let dir = Dir::new();
+    dir.hub(3002, move |_| applied.clone());
+    assert_eq!(run(&dir, &["reload", "--all"]).0, 0);
+    assert_eq!(run(&Dir::new(), &["reload", "--all"]).0, 3, "none runs");
+}
+
+#[test]
 fn a_time_out_is_7() {
     let (code, _, err) = against(refuse("timed-out", "no answer from 2a2a2a2a"), &["trace", "2a"]);
     assert_eq!((code, err.contains("no answer from 2a2a2a2a")), (7, true), "{err}");

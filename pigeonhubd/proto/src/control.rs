@@ -87,6 +87,9 @@ pub struct Status {
     /// What this hub offers to others for data channels; none if it takes part in no mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offered: Option<Offered>,
+    /// How the configuration on disk is, unless it is what is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_disk: Option<OnDisk>,
     pub version: String,
 }
 
@@ -114,6 +117,33 @@ impl Status {
             Some(rejected) => Some(format!("alone, and not joined with {rejected}")),
             None => None,
         }
+    }
+}
+
+/// A configuration on disk, with the files that it names, that is not what is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnDisk {
+    /// What is wrong with it: a reload is refused, and a restart would fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
+    /// Keys whose values wait for a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restart: Vec<String>,
+    /// Keys whose values or files wait for a reload.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reload: Vec<String>,
+}
+
+impl OnDisk {
+    /// In words, for one line.
+    pub fn words(&self) -> String {
+        if let Some(fault) = &self.fault {
+            return format!("refused, and a restart would fail: {fault}");
+        }
+        let waiting = [("restart", &self.restart), ("reload", &self.reload)];
+        let waiting = waiting.into_iter().filter(|(_, keys)| !keys.is_empty());
+        let told = waiting.map(|(what, keys)| format!("waits for a {what}: {}", keys.join(", ")));
+        told.collect::<Vec<_>>().join("; ")
     }
 }
 

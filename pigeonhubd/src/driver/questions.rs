@@ -58,7 +58,7 @@ impl Driver {
                     self.connections.offered()
                 });
                 let listening = self.listening.clone();
-                let status = self.hub.status(now);
+                let status = self.status(now);
                 Answer::Status(Box::new(Status { config_age, refused, offered, listening, ..status }))
             }
             Command::Hubs => Answer::Hubs(self.hub.hubs(now)),
@@ -80,6 +80,11 @@ impl Driver {
                 return Err(Refusal { code: ControlErrorCode::BadRequest, text });
             }
         })
+    }
+
+    /// The hub's status, with how its configuration on disk is.
+    pub(super) fn status(&self, now: Now) -> Status {
+        Status { on_disk: self.connections.counters().on_disk.get(), ..self.hub.status(now) }
     }
 
     /// All figures at this moment.

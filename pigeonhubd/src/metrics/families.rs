@@ -300,6 +300,20 @@ impl Snapshot {
                 (&[("result", "applied")][..], edge.reloads_applied.get()),
                 (&[("result", "refused")], edge.reloads_refused.get()),
             ],
+        )?;
+        let on_disk = edge.on_disk.get().unwrap_or_default();
+        page.gauge(
+            "pigeonhubd_configuration_faulty",
+            "1 while the configuration on disk, or a file that it names, is refused: a restart would fail.",
+            usize::from(on_disk.fault.is_some()),
+        )?;
+        page.gauges(
+            "pigeonhubd_configuration_waiting",
+            "Keys whose values or files on disk wait for a reload or a restart.",
+            [
+                (&[("for", "reload")][..], on_disk.reload.len()),
+                (&[("for", "restart")], on_disk.restart.len()),
+            ],
         )
     }
 

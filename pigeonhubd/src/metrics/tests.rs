@@ -30,6 +30,7 @@ fn snapshot() -> Snapshot {
         twin: None,
         listening: Vec::new(),
         offered: None,
+        on_disk: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("1.2.3"),

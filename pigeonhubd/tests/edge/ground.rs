@@ -256,6 +256,7 @@ fn status() -> Status {
         twin: None,
         listening: Vec::new(),
         offered: None,
+        on_disk: None,
         refused: Default::default(),
         rejected: None,
         version: String::from("0.0.0"),

@@ -150,6 +150,42 @@ async fn a_wrong_configuration_changes_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_refused_or_waits_is_told_until_it_is_mended() {
+    let hub = Hub::new();
+    let on_disk =
+        async || match Caller::new(hub.folder.path()).await.ask("{\"v\":1,\"cmd\":\"status\"}").await.ok {
+            Some(Answer::Status(status)) => status.on_disk,
+            other => panic!("a status was expected, not {other:?}"),
+        };
+    let figures =
+        async || match Caller::new(hub.folder.path()).await.ask("{\"v\":1,\"cmd\":\"metrics\"}").await.ok {
+            Some(Answer::Metrics(text)) => text,
+            other => panic!("figures were expected, not {other:?}"),
+        };
+    assert_eq!(on_disk().await, None);
+    let tokens = hub.folder.path().join("tokens");
+    std::fs::write(&tokens, "0123456789abcdef # of the app\n").unwrap();
+    std::fs::set_permissions(&tokens, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    hub.write(&format!("auth.token_file = \"{}\"\n", tokens.display()));
+    hub.reload(false).await.expect_err("refused");
+    let fault = on_disk().await.and_then(|it| it.fault).expect("it is told");
+    assert!(fault.contains("auth.token_file") && fault.contains("line 1"), "{fault}");
+    assert!(figures().await.contains("\npigeonhubd_configuration_faulty 1\n"));
+    // Mended, and not asked to reload yet.
+    std::fs::write(&tokens, "0123456789abcdef\n").unwrap();
+    hub.reload(true).await.expect("it can be used");
+    let waiting = on_disk().await.expect("it waits");
+    assert_eq!((waiting.fault, waiting.restart.len()), (None, 0));
+    assert_eq!(waiting.reload, ["auth.token_file"]);
+    hub.reload(false).await.expect("applied");
+    assert_eq!(on_disk().await, None);
+    hub.write(&format!("auth.token_file = \"{}\"\n[mesh]\nnamespace = \"b\"\n", tokens.display()));
+    hub.reload(false).await.expect("applied");
+    assert_eq!(on_disk().await.expect("it waits").restart, ["mesh.namespace"]);
+    assert!(figures().await.contains("\npigeonhubd_configuration_waiting{for=\"restart\"} 1\n"));
+}
+
+#[tokio::test]
 async fn a_new_mesh_key_is_taken_and_a_missing_one_is_not_made() {
     let hub = Hub::new();
     let key = hub.folder.path().join(".local/state/pigeonhubd/mesh.key");

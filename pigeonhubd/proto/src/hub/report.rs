@@ -50,6 +50,7 @@ impl Hub {
             twin: self.twin_at().map(str::to_owned),
             listening: Vec::new(),
             offered: None,
+            on_disk: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
