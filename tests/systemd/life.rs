@@ -41,6 +41,7 @@ fn all_of_a_packages_life() {
     the_hub_is_confined();
     three_hubs_serve_clients();
     an_upgrade_restarts_what_runs_and_refuses_nobody();
+    an_upgrade_with_a_broken_file_stops_nobody();
     an_upgrade_that_fails_says_so_and_can_be_continued();
     what_is_disabled_stays_disabled();
     removing_stops_all_and_keeps_what_is_the_administrators();
@@ -212,18 +213,41 @@ fn an_upgrade_restarts_what_runs_and_refuses_nobody() {
     assert!(spans.is_sorted_by(|(_, ready), (started, _)| ready <= started), "one by one: {spans:?}");
 }
 
+fn an_upgrade_with_a_broken_file_stops_nobody() {
+    let before = pids();
+    // The reader of the hub refuses it, and so do the eyes of its user.
+    configure("tokens", "0123456789abcdef # of the app\n");
+    configure("3001.toml", "auth.token_file = \"/etc/pigeonhubd/tokens\"\n");
+    for (mode, problem) in [("0640", "line 1"), ("0600", "Permission denied")] {
+        succeed(&format!(
+            "chown root:pigeonhub /etc/pigeonhubd/tokens && chmod {mode} /etc/pigeonhubd/tokens"
+        ));
+        let failed = shell(&format!("{} 2>&1", apt(DEB)));
+        let said = text(&failed.stdout);
+        assert!(!failed.status.success(), "{said}");
+        assert!(said.contains("pigeonhubd@3001.service would not start again"), "{said}");
+        assert!(said.contains("auth.token_file: /etc/pigeonhubd/tokens") && said.contains(problem), "{said}");
+        assert_eq!(pids(), before, "all run on");
+    }
+    succeed("rm /etc/pigeonhubd/3001.toml /etc/pigeonhubd/tokens && dpkg --configure pigeonhubd");
+    assert!(pids().iter().zip(&before).all(|(now, before)| now != before), "all were restarted");
+}
+
 fn an_upgrade_that_fails_says_so_and_can_be_continued() {
     let before = pids();
-    configure("3001.toml", "mesh.max_peers = 1\n");
-    let failed = shell(&format!("{} 2>&1", apt(DEB)));
+    // What no look at files finds.
+    let folder = "/etc/systemd/system/pigeonhubd@3001.service.d";
+    succeed(&format!(
+        "mkdir -p {folder} && printf '[Service]\\nEnvironment=MAX_CONNECTIONS=many\\n' > {folder}/test.conf"
+    ));
+    let failed = shell(&format!("{} 2>&1", apt(NEXT)));
     let said = text(&failed.stdout);
     assert!(!failed.status.success(), "{said}");
     assert!(said.contains("pigeonhubd@3001.service did not start"), "{said}");
     assert_ne!(property(3000, "MainPID"), before[0], "this one was first");
     assert_eq!(property(3001, "ActiveState"), "failed");
     assert_eq!(property(3002, "MainPID"), before[2], "this one is left as it is");
-    std::fs::remove_file("/etc/pigeonhubd/3001.toml").expect("removed");
-    succeed("dpkg --configure pigeonhubd");
+    succeed(&format!("rm -r {folder} && systemctl daemon-reload && dpkg --configure pigeonhubd"));
     assert_eq!(property(3001, "ActiveState"), "active");
     assert_ne!(property(3002, "MainPID"), before[2]);
     assert_eq!(succeed("dpkg --audit"), "");
@@ -231,7 +255,7 @@ fn an_upgrade_that_fails_says_so_and_can_be_continued() {
 
 fn what_is_disabled_stays_disabled() {
     succeed("systemctl disable --now pigeonhubd@3000");
-    install(NEXT);
+    install(DEB);
     assert_eq!(property(3000, "UnitFileState"), "disabled");
     assert_eq!(property(3000, "ActiveState"), "inactive");
     assert_eq!((property(3001, "ActiveState"), running()), ("active".into(), 2));
