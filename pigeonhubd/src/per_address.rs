@@ -41,8 +41,10 @@ pub const ARRIVALS: u32 = 2;
 const FORGET: u64 = BURST as u64 + 1;
 
 /// The limits of one address; 0 is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Rates {
+    /// Which configuration of this process they are of: a larger number is a later one.
+    pub read: u64,
     /// Connections at once.
     pub connections: u32,
     /// New connections a second.
@@ -51,11 +53,23 @@ pub struct Rates {
     pub messages: u32,
 }
 
+/// Whenever they were read.
+impl PartialEq for Rates {
+    fn eq(&self, other: &Self) -> bool {
+        let limits = |rates: &Self| (rates.connections, rates.connects, rates.messages);
+        limits(self) == limits(other)
+    }
+}
+
+impl Eq for Rates {}
+
 impl Rates {
     /// As configured.
     pub fn of(config: &Config) -> Self {
+        static READ: AtomicU64 = AtomicU64::new(1);
         let listen = &config.listen;
         Self {
+            read: READ.fetch_add(1, Ordering::Relaxed),
             connections: listen.max_connections_per_address,
             connects: listen.max_connects_per_second,
             messages: listen.max_messages_per_second,
@@ -187,7 +201,7 @@ impl Addresses {
         if !has_room(address.connects.as_ref()) {
             return Err(TooMany::Connects);
         }
-        let most = if rates.connections == 0 { u32::MAX } else { rates.connections };
+        let most = if address.rates.connections == 0 { u32::MAX } else { address.rates.connections };
         let more = |open: u32| (open < most).then(|| open.saturating_add(1));
         let entered = address.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         entered.map_err(|_| TooMany::Connections)?;
@@ -228,7 +242,9 @@ impl Addresses {
         let crowd = known.map.len() >= MAX_ADDRESSES / 2 && !known.map.contains_key(&remote);
         let remote = if crowd { site(remote) } else { remote };
         if let Some(address) = known.map.get_mut(&remote) {
-            if address.rates != rates {
+            // Connections that were accepted before a reload ask with the limits of then. Those of now
+            // count for them too: else each would put new, full buckets in place of the other's.
+            if address.rates != rates && rates.read >= address.rates.read {
                 // Connections from before keep their own limits, and count here.
                 *address = Arc::new(Address::new(rates, Arc::clone(&address.open), self.origin));
             }
@@ -361,6 +377,19 @@ mod tests {
         assert!(addresses.enter(direct(ip("192.0.2.1")), limit(1)).is_err());
         assert!(addresses.enter(direct(ip("192.0.2.1")), limit(0)).is_ok(), "none");
         assert!(addresses.enter(direct(ip("192.0.2.1")), limit(2)).is_ok());
+    }
+
+    #[test]
+    fn limits_of_before_a_reload_do_not_begin_anew() {
+        let addresses = Addresses::default();
+        let before = Rates { read: 1, connects: 1, messages: 1, ..Rates::default() };
+        let after = Rates { read: 2, connects: 2, messages: 2, ..Rates::default() };
+        // A kept connection and a new one of one client, in turn.
+        let rates = |i: usize| if i.is_multiple_of(2) { after } else { before };
+        let caller = direct(ip("192.0.2.1"));
+        assert!(allowed(20, 2, |i| addresses.page(caller, rates(i))));
+        assert!(allowed(20, 2, |i| addresses.enter(caller, rates(i)).is_ok()));
+        assert!(allowed(40, 4, |i| addresses.arrives(caller.address, rates(i))));
     }
 
     #[test]
