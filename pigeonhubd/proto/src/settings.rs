@@ -13,9 +13,9 @@ pub struct Settings {
     pub host: String,
     /// Connections at once, of clients and hubs; 1 or more.
     pub max_connections: usize,
-    /// Silence after which a client is dropped.
+    /// Silence after which a client is dropped; but it was pinged before, and had time to answer.
     pub peer_timeout: Duration,
-    /// How often silent clients are pinged and dropped.
+    /// Time between two pings of a client, at most: see `hub::pulse`.
     pub cleanup_interval: Duration,
     /// Whether this hub takes part in a mesh.
     pub hub_enabled: bool,

@@ -212,13 +212,19 @@ pub static KEYS: [Key; 44] = [
         None,
         "How many peers of its network a newcomer is introduced to at most; as others come, up to twice as many."
     ),
-    key!(listen.peer_timeout, time(100, 24 * HOUR), None, None, "Silence after which a client is dropped."),
+    key!(
+        listen.peer_timeout,
+        time(100, 24 * HOUR),
+        None,
+        None,
+        "Silence after which a client is dropped, but not within a second of its first ping."
+    ),
     key!(
         listen.cleanup_interval,
         time(100, HOUR),
         None,
         None,
-        "How often silent clients are pinged and dropped."
+        "Time between two pings of a client; 23 s or half of peer_timeout if one of them is less."
     ),
     key!(
         listen.cors_origin,

@@ -239,7 +239,9 @@ impl Hub {
 
     /// Pings older hubs, which have no heartbeat, and drops those that are silent.
     pub(super) fn sweep_legacies(&mut self) {
-        let (now, timeout) = (self.now.mono, self.settings.peer_timeout);
+        let (now, every) = (self.now.mono, self.ping_every());
+        // One that was not pinged has not been asked.
+        let timeout = self.settings.peer_timeout.max(every + super::pulse::ANSWER);
         let all: Vec<(ConnId, Time)> =
             self.legacies.iter().map(|(conn, legacy)| (*conn, legacy.heard_at)).collect();
         for (conn, heard_at) in all {

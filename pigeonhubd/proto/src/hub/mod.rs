@@ -35,6 +35,7 @@ mod legacy;
 mod links;
 mod presence;
 mod probe;
+mod pulse;
 mod relay;
 mod reload;
 mod report;
@@ -91,6 +92,7 @@ pub struct Hub {
     next_sweep: Time,
     draining: draining::Draining,
 
+    pulse: pulse::Pulse,
     sessions: sessions::Sessions,
     directory: Directory,
     legacies: BTreeMap<ConnId, legacy::Legacy>,
@@ -130,8 +132,9 @@ impl Hub {
             counters: counters::Counters::default(),
             next_conn: 0,
             next_tick: now.mono,
-            next_sweep: now.mono + settings.cleanup_interval,
+            next_sweep: now.mono,
             draining: draining::Draining::default(),
+            pulse: pulse::Pulse::default(),
             sessions: sessions::Sessions::default(),
             directory: Directory::new(id),
             legacies: BTreeMap::new(),
@@ -169,6 +172,7 @@ impl Hub {
     /// [`Self::poll_output`] may be drained after each of them as well.
     pub fn take(&mut self, input: Input<'_>, now: Now) {
         self.now = now;
+        self.note_standstill();
         // Behind it may come more of what sessions gathered before anything else. A tick may end
         // sessions, and what they sent goes before the word that they left.
         let ticks = !matches!(input, Input::Signals { .. });
@@ -252,12 +256,13 @@ impl Hub {
             self.tick_bootstraps();
         }
         if self.now.mono >= self.next_sweep {
-            self.next_sweep = self.now.mono + self.settings.cleanup_interval;
-            self.sweep();
+            self.next_sweep = self.now.mono + self.ping_every();
+            self.sweep_legacies();
         }
-        // With nothing but clients, ticks are needed only while one is probed.
+        self.tick_pulse();
+        // With nothing but clients, ticks are needed only to ping them, or while one is probed.
         if !self.settings.hub_enabled && !self.sessions.is_probing() && !self.draining.is_on() {
-            self.next_tick = self.next_sweep;
+            self.next_tick = self.next_sweep.min(self.next_pulse());
         }
     }
 

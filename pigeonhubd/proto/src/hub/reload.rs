@@ -40,7 +40,7 @@ impl Hub {
         }
         self.joining.bootstraps.reconfigure(&self.settings, now.mono);
         self.dismiss_unlisted();
-        self.next_sweep = self.next_sweep.min(now.mono + self.settings.cleanup_interval);
+        self.next_sweep = self.next_sweep.min(now.mono + self.ping_every());
         self.next_tick = self.next_tick.min(now.mono);
         self.mesh_changed_now();
         self.settle();

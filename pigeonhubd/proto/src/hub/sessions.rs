@@ -1,4 +1,4 @@
-//! Clients' connections: accepting, probing, sweeping.
+//! Clients' connections: accepting and probing.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -23,9 +23,10 @@ pub(super) struct Session {
     pub(super) peer: Spelled,
     /// Its far end, unless that is a proxy.
     pub(super) remote: Option<IpAddr>,
-    heard_at: Time,
+    /// In time awake, as all times here.
+    pub(super) heard_at: Time,
     /// When the ping that it has not answered yet was sent.
-    pinged_at: Option<Time>,
+    pub(super) pinged_at: Option<Time>,
     pub(super) networks: Vec<Arc<str>>,
     /// Orders it among the sessions of this peer at all hubs; 0 before it announces itself.
     pub(super) stamp: u64,
@@ -129,11 +130,12 @@ impl Hub {
     }
 
     fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
-        let heard_at = self.now.mono;
+        let heard_at = self.awake();
         let session = Session { peer, remote, heard_at, pinged_at: None, networks: Vec::new(), stamp: 0 };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);
+        self.schedule_pulse(conn);
         self.send_text(conn, reply::connected::<()>(peer, None, self.now));
         self.outputs.push_back(Output::Read { conn });
         self.event(Event::PeerConnected { peer_id: peer.id });
@@ -141,7 +143,7 @@ impl Hub {
 
     /// Two connections of one peer: the older one stays if it answers.
     fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
-        let now = self.now.mono;
+        let now = self.awake();
         let silent =
             |session: &Session| session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE);
         if self.sessions.get(older).is_some_and(silent) {
@@ -158,7 +160,7 @@ impl Hub {
         if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
             self.already_connected(earlier.conn);
         }
-        self.next_tick = self.next_tick.min(now + super::TICK);
+        self.next_tick = self.next_tick.min(self.now.mono + super::TICK);
     }
 
     /// Ends a session in favour of a newer connection of the same peer.
@@ -170,7 +172,7 @@ impl Hub {
     /// Anything at all came from a client. That is no answer to a probe: it may have been sent
     /// before the client closed the connection, to open the one that waits.
     pub(super) fn session_alive(&mut self, conn: ConnId) {
-        let now = self.now.mono;
+        let now = self.awake();
         let Some(session) = self.sessions.open.get_mut(&conn) else { return };
         session.heard_at = now;
         if !self.sessions.waiting.contains_key(&session.peer.id) {
@@ -214,11 +216,14 @@ impl Hub {
         for network in &session.networks {
             self.leave(conn, session.peer.id, network);
         }
+        if let Some(waiting) = self.sessions.waiting.remove(&session.peer.id) {
+            self.already_connected(waiting.conn);
+        }
         Some(session)
     }
 
     pub(super) fn tick_sessions(&mut self) {
-        let now = self.now.mono;
+        let now = self.awake();
         let over: Vec<Id> = self
             .sessions
             .waiting
@@ -232,27 +237,6 @@ impl Hub {
                 self.replace(older);
             }
         }
-    }
-
-    /// Pings clients that were silent for a while and drops those silent for too long.
-    pub(super) fn sweep(&mut self) {
-        let (now, settings) = (self.now.mono, &self.settings);
-        let (mut dead, mut quiet) = (Vec::new(), Vec::new());
-        for (conn, session) in &mut self.sessions.open {
-            let silence = now.since(session.heard_at);
-            if silence >= settings.peer_timeout {
-                dead.push(*conn);
-            } else if silence >= settings.cleanup_interval || silence * 2 >= settings.peer_timeout {
-                session.pinged_at.get_or_insert(now);
-                quiet.push(*conn);
-            }
-        }
-        self.outputs.extend(quiet.into_iter().map(|conn| Output::Ping { conn }));
-        for conn in dead {
-            self.close(conn, close::POLICY, "No sign of life");
-            self.session_over(conn, SessionEnd::Silent, "no sign of life");
-        }
-        self.sweep_legacies();
     }
 
     /// Turns away connections that wait for an older one of their peer.

@@ -4,6 +4,7 @@ mod announce_data;
 mod batches;
 mod forgets;
 mod greetings;
+mod pulse;
 mod rooms;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
