@@ -165,7 +165,7 @@ fn a_state_folder_that_does_not_do_is_named() {
     told("cannot be locked");
     begin();
     mode(&folder, 0o777);
-    told("mode 0777 lets everyone write in it");
+    told("mode 0777 lets others write in it");
     mode(&folder, 0o700);
     fs::remove_dir_all(&folder).expect("ours");
     fs::write(&folder, "a file").expect("a file");
