@@ -7,9 +7,12 @@ use super::*;
 /// The longest silence that proxies are to see.
 const LONGEST: Duration = Duration::from_secs(25);
 
+/// When each connection was pinged.
+type Pings = BTreeMap<ConnId, Vec<Time>>;
+
 impl Bench {
     /// Lets time pass in which clients answer their pings: when each was pinged, and who was closed.
-    fn answering(&mut self, duration: Duration) -> (BTreeMap<ConnId, Vec<Time>>, Vec<(u64, u16)>) {
+    fn answering(&mut self, duration: Duration) -> (Pings, Vec<(u64, u16)>) {
         let (until, mut pings, mut closed) = (self.now.mono + duration, BTreeMap::new(), Vec::new());
         while self.hub.poll_timeout() <= until {
             self.now.mono = self.now.mono.max(self.hub.poll_timeout());
