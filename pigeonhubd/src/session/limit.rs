@@ -1,5 +1,7 @@
 //! What the address of a session may send, and what it is told beyond that.
 
+use std::time::{Duration, Instant};
+
 use pigeonhub_proto::time::{Now, Time};
 use pigeonhub_proto::wire::client::ClientFrame;
 use pigeonhub_proto::wire::reply::{self, ErrorCode};
@@ -12,6 +14,12 @@ use crate::per_address::Place;
 /// Messages of one session that are refused before it is closed.
 pub const MAX_REFUSED: u32 = 1000;
 
+/// Pings and pongs of one session that may come at once.
+const MOST_CONTROL: u32 = 32;
+
+/// The time after which there is room for one more: this hub asks for far fewer pongs.
+const CONTROL_EVERY: Duration = Duration::from_millis(250);
+
 /// One session's share in what its address may send.
 #[derive(Debug)]
 pub struct Limit {
@@ -19,23 +27,53 @@ pub struct Limit {
     /// Whether it is a hub, or says so: binary messages of the mesh have limits of their own.
     hub: bool,
     refused: u32,
+    /// Pings and pongs that may come, and since when there are so many.
+    control: (u32, Instant),
 }
 
 impl Limit {
     /// For a session that counts as `place`.
     pub fn new(place: Place, hub: bool) -> Self {
-        Self { place, hub, refused: 0 }
+        Self { place, hub, refused: 0, control: (MOST_CONTROL, Instant::now()) }
     }
 
     /// Whether a message may be passed on.
-    pub(super) fn takes(&self, message: &Message) -> bool {
-        (self.hub && message.is_binary()) || self.place.message()
+    ///
+    /// Pings and pongs have room of their own: a client that cannot answer would lose its id to
+    /// whoever shares its address and sends on and on.
+    pub(super) fn takes(&mut self, message: &Message) -> bool {
+        match message {
+            Message::Ping(_) | Message::Pong(_) => {
+                self.place.rate() == 0 || self.has_room_for_control(Instant::now())
+            }
+            Message::Close(_) | Message::Frame(_) => true,
+            Message::Binary(_) if self.hub => true,
+            Message::Text(_) | Message::Binary(_) => self.place.message(),
+        }
+    }
+
+    fn has_room_for_control(&mut self, now: Instant) -> bool {
+        let (room, since) = &mut self.control;
+        let more = now.duration_since(*since).as_millis() / CONTROL_EVERY.as_millis();
+        match u32::try_from(more) {
+            Ok(more) if more < MOST_CONTROL => {
+                *room = (*room + more).min(MOST_CONTROL);
+                *since += CONTROL_EVERY * more;
+            }
+            _ => self.control = (MOST_CONTROL, now),
+        }
+        let taken = self.control.0.checked_sub(1);
+        self.control.0 = taken.unwrap_or(0);
+        taken.is_some()
     }
 
     /// Tells the sender that a message was not, or closes a session that sends on and on.
     pub(super) fn refuse(&mut self, message: &Message, outbox: &Outbox) {
         self.refused += 1;
         let full = match message {
+            Message::Ping(_) | Message::Pong(_) if self.refused > MAX_REFUSED => {
+                Some(String::from("Too many pings and pongs"))
+            }
             _ if self.refused > MAX_REFUSED => Some(String::from("Too many messages from your address")),
             Message::Text(text) => {
                 outbox.push(Item::Text(self.error(text))).err().map(|full| format!("too slow: {full}"))
@@ -61,5 +99,48 @@ impl Limit {
         let network = frame.as_ref().filter(|_| target.is_some()).map(|frame| &*frame.network);
         let now = Now { mono: Time(0), unix_ms: Clock::unix_ms() };
         reply::error(&told, ErrorCode::LimitReached, target, network, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio_tungstenite::tungstenite::Bytes;
+
+    use super::*;
+    use crate::admission::Caller;
+    use crate::per_address::{Addresses, Rates};
+
+    fn of_one_address() -> [Limit; 2] {
+        let (addresses, rates) = (Addresses::default(), Rates { messages: 5, ..Rates::default() });
+        let caller = Caller { address: [192, 0, 2, 1].into(), via_proxy: true };
+        [(); 2].map(|()| Limit::new(addresses.enter(caller, rates).expect("no limit on that"), false))
+    }
+
+    #[test]
+    fn nobody_takes_the_room_for_anothers_pongs_or_messages() {
+        let [mut loud, mut victim] = of_one_address();
+        let (text, pong) = (Message::text("{}"), Message::Pong(Bytes::new()));
+        while loud.takes(&text) {}
+        assert!(!victim.takes(&text), "messages are the address's");
+        assert!((0..MOST_CONTROL).all(|_| victim.takes(&pong)), "its answers are its own");
+        let [mut loud, mut victim] = of_one_address();
+        for _ in 0..10_000 {
+            loud.takes(&pong);
+        }
+        assert!(victim.takes(&text) && victim.takes(&pong));
+    }
+
+    #[test]
+    fn pings_and_pongs_of_one_session_are_bounded() {
+        let [mut loud, _] = of_one_address();
+        let mut now = Instant::now();
+        let mut taken_after = |pause: Duration| {
+            now += pause;
+            (0..1000).filter(|_| loud.has_room_for_control(now)).count()
+        };
+        let taken =
+            [Duration::ZERO, CONTROL_EVERY * 3, CONTROL_EVERY, Duration::from_secs(3600), CONTROL_EVERY]
+                .map(&mut taken_after);
+        assert_eq!(taken, [32, 3, 1, 32, 1]);
     }
 }
