@@ -20,6 +20,7 @@ mod metrics;
 mod networks;
 mod new_key;
 mod old_hub;
+mod proxies;
 mod real_clients;
 mod rogue_hubs;
 mod rogue_members;
