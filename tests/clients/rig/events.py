@@ -3,6 +3,7 @@
 import asyncio
 import copy
 import os
+import random
 import signal
 
 from . import hubs as binaries
@@ -11,7 +12,8 @@ from .proxy import Proxy
 from .room import met
 from .silences import again, lost_links, open_links, silences
 
-SETTLE = 3.0  # seconds from when all heard all, until anything happens
+SETTLE = 3.0  # seconds from when all heard all, until anything happens, at least
+CYCLE = 4.0  # seconds after which a client looks again whether it has enough connections
 
 AFTER = 5.0  # seconds from an event in which what follows from it has the machine for itself
 CALM = 12.0  # seconds from then until a call begins
@@ -34,7 +36,8 @@ class Event:
     async def play(self, room, options):
         clients = await self.gather(room)
         seen = await met(room, clients)
-        await asyncio.sleep(SETTLE)
+        # What follows depends on where in its cycle each client is, which no user chooses.
+        await asyncio.sleep(SETTLE + random.uniform(0, CYCLE))
         if self.video:
             await call(clients)
         play = Play(room, clients)
