@@ -17,7 +17,7 @@ fn id(digits: &str) -> String {
 
 /// A hub with two peers that mean well.
 struct Scene {
-    _ground: Ground,
+    ground: Ground,
     hub: Hub,
     innocent: Raw,
     friend: Raw,
@@ -30,7 +30,7 @@ impl Scene {
         let hub = Plan::first().start(&ground);
         let innocent = Raw::join(&hub, &id("a1"), NETWORK);
         let friend = Raw::join(&hub, &id("b2"), NETWORK);
-        let mut scene = Self { _ground: ground, hub, innocent, friend, signals: 0 };
+        let mut scene = Self { ground, hub, innocent, friend, signals: 0 };
         scene.innocents_go_on();
         scene
     }
@@ -232,6 +232,29 @@ fn anothers_peer_id_is_not_taken_over_while_that_one_answers() {
     };
     assert!(matches!(closed, Closed::With(1008, _)), "{closed:?}");
     scene.innocents_go_on();
+}
+
+#[test]
+fn anothers_peer_id_is_not_taken_over_at_another_hub_either() {
+    let mut scene = Scene::new();
+    let second = Plan::through([scene.hub.url().as_str()]).start(&scene.ground);
+    scene.hub.wait_ready(1);
+    second.wait_ready(1);
+    let announce = json!({"type": "announce", "networkName": NETWORK, "data": {"peerId": id("a1")}});
+    for round in 0..5 {
+        let mut thief = Raw::connect(&second, &id("a1"));
+        thief.say(&announce);
+        let closed = loop {
+            scene.innocents_go_on();
+            // All that is for that id goes to its owner, which reads the probe and answers it.
+            scene.friend.offer(&id("a1"), NETWORK, &json!(round));
+            assert_eq!(scene.innocent.wait_type("offer")["data"], round);
+            if let Some(closed) = thief.closed_by_now() {
+                break closed;
+            }
+        };
+        assert_eq!(closed, Closed::With(1008, String::from("Peer already connected")));
+    }
 }
 
 #[test]

@@ -172,7 +172,7 @@ pub enum Claimed {
     /// The peer is new in the network.
     New(EntryKey),
     /// It has a new best claim from another announcement than before.
-    Moved(EntryKey, Home),
+    Moved(EntryKey),
     /// It has new data; nothing else changed.
     Updated(EntryKey),
     /// Another claim counts.
@@ -314,7 +314,7 @@ impl Directory {
         }
         let after = entry.claim();
         let claimed = if (after.home, after.stamp) != (before.home, before.stamp) {
-            Claimed::Moved(key, before.home)
+            Claimed::Moved(key)
         } else if after.shown != before.shown {
             Claimed::Updated(key)
         } else {
@@ -459,6 +459,15 @@ impl Directory {
     /// Whether a peer is said to be at `home`, whether or not that counts.
     pub fn is_claimed(&self, network: &str, peer: &Id, home: Home) -> bool {
         self.find(network, peer).is_some_and(|entry| entry.claims.iter().any(|claim| claim.home == home))
+    }
+
+    /// Other hubs that say that a peer is connected there, whether or not that counts.
+    pub fn hubs_with(&self, network: &str, peer: &Id) -> impl Iterator<Item = Id> {
+        let claims = self.find(network, peer).map_or(&[][..], |entry| &entry.claims);
+        claims.iter().filter(|claim| !claim.legacy).filter_map(|claim| match claim.home {
+            Home::Hub(hub) => Some(hub),
+            Home::Session(_) | Home::Legacy(_) => None,
+        })
     }
 
     /// Number of peers connected here, and of others.

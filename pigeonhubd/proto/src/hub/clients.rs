@@ -20,13 +20,21 @@ const MAX_NETWORKS_PER_PEER: usize = 16;
 impl Hub {
     pub(super) fn client_text(&mut self, conn: ConnId, text: &str) {
         self.session_alive(conn);
+        self.take_client_text(conn, text, false);
+    }
+
+    /// `free`: no other hub has the peer that announces itself, as far as is known.
+    pub(super) fn take_client_text(&mut self, conn: ConnId, text: &str, free: bool) {
         let Some(peer) = self.sessions.get(conn).map(|session| session.peer) else { return };
         let frame = match ClientFrame::parse(text) {
             Ok(frame) => frame,
             Err(error) => return self.complain(conn, &error.to_string(), ErrorCode::BadMessage, None, None),
         };
+        if self.waits_behind(conn, text, &frame) {
+            return;
+        }
         match &frame.kind {
-            ClientKind::Announce => self.announce(conn, peer, &frame),
+            ClientKind::Announce => self.announce(conn, peer, text, &frame, free),
             ClientKind::Goodbye => self.goodbye(conn, peer.id, &frame),
             ClientKind::Ping => self.send_text(conn, reply::pong(peer, self.now)),
             ClientKind::Cleanup | ClientKind::Rejection => {}
@@ -76,7 +84,7 @@ impl Hub {
         self.complain(conn, &text, ErrorCode::UnknownType, frame.target, Some(&frame.network));
     }
 
-    fn announce(&mut self, conn: ConnId, peer: Spelled, frame: &ClientFrame<'_>) {
+    fn announce(&mut self, conn: ConnId, peer: Spelled, text: &str, frame: &ClientFrame<'_>, free: bool) {
         let data = match AnnounceData::parse(peer, frame.data) {
             Ok(data) => data,
             Err(error) => {
@@ -103,14 +111,19 @@ impl Hub {
             );
             return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
         }
-        let Some(session) = self.sessions.get_mut(conn) else { return };
+        let held = self.held_networks(conn);
+        let Some(session) = self.sessions.get(conn) else { return };
         if !session.networks.contains(&network) {
-            if session.networks.len() >= MAX_NETWORKS_PER_PEER {
+            if session.networks.len() + held >= MAX_NETWORKS_PER_PEER {
                 let text = format!(
                     "a peer is in at most {MAX_NETWORKS_PER_PEER} networks; say goodbye to one first"
                 );
                 return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
             }
+            if !free && self.holds_back(conn, peer.id, &network, text) {
+                return;
+            }
+            let Some(session) = self.sessions.get_mut(conn) else { return };
             // Most are in one, and there are many.
             session.networks.reserve_exact(1);
             session.networks.push(Arc::clone(&network));

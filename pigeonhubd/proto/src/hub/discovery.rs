@@ -157,7 +157,10 @@ impl Hub {
     pub(super) fn unclaimed(&mut self, unclaimed: Unclaimed) {
         match unclaimed {
             Unclaimed::Nothing => {}
-            Unclaimed::Moved(key) => self.introduce_anew(key),
+            Unclaimed::Moved(key) => {
+                self.introduce_anew(key);
+                self.contest(key);
+            }
             Unclaimed::Gone(entry) => self.tell_gone(&entry),
         }
     }

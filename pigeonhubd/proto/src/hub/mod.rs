@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `sessions` | clients' connections: accepting, probing, sweeping |
 //! | `clients` | clients' messages: announce, signal, goodbye |
+//! | `claims` | whose a peer id is, when two hubs have a connection of it |
 //! | `discovery` | who is told of whom |
 //! | `introductions` | who is to be told of whom at other hubs |
 //! | `rooms` | in which order, in small networks |
@@ -24,6 +25,7 @@
 //! | `counters` | figures for monitoring |
 
 mod channels;
+mod claims;
 mod clients;
 pub mod counters;
 mod discovery;
@@ -104,6 +106,7 @@ pub struct Hub {
     mesh: settle::Mesh,
     streams: streams::Streams,
     presence: presence::Presence,
+    claims: claims::Claims,
     introductions: introductions::Introductions,
     rooms: rooms::Rooms,
     relay: relay::Relay,
@@ -145,6 +148,7 @@ impl Hub {
             mesh: settle::Mesh::new(id, now.mono),
             streams: streams::Streams::default(),
             presence: presence::Presence::default(),
+            claims: claims::Claims::default(),
             introductions: introductions::Introductions::default(),
             rooms: rooms::Rooms::default(),
             relay: relay::Relay::default(),
@@ -252,6 +256,7 @@ impl Hub {
             self.tick_relay();
             self.tick_probes();
             self.tick_presence();
+            self.tick_claims();
             self.tick_mesh();
             self.tick_bootstraps();
         }

@@ -95,12 +95,13 @@ impl Hub {
     }
 
     /// Perhaps a network is served that was not, or no longer.
-    fn served_changed(&mut self, network: &str) {
+    pub(super) fn served_changed(&mut self, network: &str) {
         if !self.settings.hub_enabled {
             // Nobody is told, nobody is asked, and nothing would be forgotten.
             return;
         }
-        let here = self.directory.network(network).is_some_and(|network| !network.own.is_empty());
+        let here = self.directory.network(network).is_some_and(|network| !network.own.is_empty())
+            || self.claims.holds(network);
         let linger = self.now.mono + LINGER;
         match (self.presence.served.get_mut(network), here) {
             (None, true) => {
@@ -294,15 +295,20 @@ impl Hub {
 
     /// Whether a hub that serves this network has yet to tell who is there.
     pub(super) fn is_unsure_of(&self, network: &str) -> bool {
+        self.unsure_hubs(network).next().is_some()
+    }
+
+    /// Hubs that serve this network and have yet to tell who is there.
+    pub(super) fn unsure_hubs(&self, network: &str) -> impl Iterator<Item = &Id> {
         let hash = network_hash(network);
-        self.gossip.records.iter().any(|(hub, stored)| {
+        self.gossip.records.iter().filter_map(move |(hub, stored)| {
             let told =
                 |topic: Topic| self.presence.views.get(&(*hub, topic)).is_some_and(|view| view.complete);
             let serves = stored.record.serves(hash) && !stored.record.draining;
             let grace = stored
                 .unreachable_since
                 .is_none_or(|at| self.now.mono.since(at) < self.settings.presence_grace);
-            serves && grace && !told(Some(network.into())) && !told(None)
+            (serves && grace && !told(Some(network.into())) && !told(None)).then_some(hub)
         })
     }
 
@@ -361,6 +367,7 @@ impl Hub {
             // Peers that the new answer does not name have left meanwhile.
             self.drop_claims(hub, network, Some(subscription));
             self.recheck_held();
+            self.recheck_announces(network);
         }
     }
 
@@ -395,13 +402,8 @@ impl Hub {
                 self.tell_legacies_here(key);
                 self.release_held(network, peer);
             }
-            Claimed::Moved(key, before) => {
-                if let Home::Session(older) = before
-                    && self.directory.get(key).is_some_and(|entry| !entry.claim().legacy)
-                {
-                    // The newest announcement wins, mesh-wide.
-                    self.replace(older);
-                }
+            Claimed::Moved(key) => {
+                self.contest(key);
                 if let Some(key) = self.directory.key(network, &peer) {
                     self.introduce_anew(key);
                     self.release_held(network, peer);

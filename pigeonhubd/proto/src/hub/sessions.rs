@@ -15,7 +15,7 @@ use crate::wire::reply;
 
 /// How long an older connection of a peer has to answer a ping before a newer
 /// one takes its place.
-const PROBE: Duration = Duration::from_secs(1);
+pub(super) const PROBE: Duration = Duration::from_secs(1);
 
 /// One client's connection.
 #[derive(Debug)]
@@ -143,24 +143,32 @@ impl Hub {
 
     /// Two connections of one peer: the older one stays if it answers.
     fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
-        let now = self.awake();
-        let silent =
-            |session: &Session| session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE);
-        if self.sessions.get(older).is_some_and(silent) {
+        if !self.ask_session(older) {
             self.replace(older);
             return self.open_session(conn, peer, remote);
         }
-        if let Some(session) = self.sessions.get_mut(older)
-            && session.pinged_at.is_none()
-        {
-            session.pinged_at = Some(now);
-            self.outputs.push_back(Output::Ping { conn: older });
-        }
+        let now = self.awake();
         let waiting = Waiting { conn, peer, remote, until: now + PROBE };
         if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
             self.already_connected(earlier.conn);
         }
+    }
+
+    /// Asks a session for a sign of life, for the sake of a newer connection of its peer. False if it
+    /// was asked before and had its time.
+    pub(super) fn ask_session(&mut self, conn: ConnId) -> bool {
+        let now = self.awake();
+        let Some(session) = self.sessions.get_mut(conn) else { return false };
+        match session.pinged_at {
+            Some(pinged_at) if now.since(pinged_at) >= PROBE => return false,
+            Some(_) => {}
+            None => {
+                session.pinged_at = Some(now);
+                self.outputs.push_back(Output::Ping { conn });
+            }
+        }
         self.next_tick = self.next_tick.min(self.now.mono + super::TICK);
+        true
     }
 
     /// Ends a session in favour of a newer connection of the same peer.
@@ -175,7 +183,8 @@ impl Hub {
         let now = self.awake();
         let Some(session) = self.sessions.open.get_mut(&conn) else { return };
         session.heard_at = now;
-        if !self.sessions.waiting.contains_key(&session.peer.id) {
+        let peer = session.peer.id;
+        if !self.sessions.waiting.contains_key(&peer) && !self.claims.is_probing(&peer) {
             session.pinged_at = None;
         }
     }
@@ -189,6 +198,7 @@ impl Hub {
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
             self.already_connected(waiting.conn);
         }
+        self.claim_answered(conn, peer);
     }
 
     pub(super) fn session_over(&mut self, conn: ConnId, end: SessionEnd, reason: &str) {
@@ -202,6 +212,7 @@ impl Hub {
         for network in session.networks {
             self.leave(conn, peer, &network);
         }
+        self.claim_over(conn, peer);
         self.event(Event::PeerDisconnected { peer_id: peer, reason: reason.to_owned() });
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
             self.open_session(waiting.conn, waiting.peer, waiting.remote);
@@ -216,6 +227,7 @@ impl Hub {
         for network in &session.networks {
             self.leave(conn, session.peer.id, network);
         }
+        self.claim_over(conn, session.peer.id);
         if let Some(waiting) = self.sessions.waiting.remove(&session.peer.id) {
             self.already_connected(waiting.conn);
         }

@@ -215,6 +215,33 @@ pub enum HubMessage<'a> {
         /// The peer.
         peer: Id,
     },
+    /// A client announced this peer, which is at the receiving hub. Is its connection there alive? The
+    /// announcement waits for that. Hubs of 0.1.0 drop this, as they do the two below.
+    Ask {
+        /// The network.
+        network: Cow<'a, str>,
+        /// The peer.
+        peer: Id,
+        /// Marks the answer.
+        number: u64,
+    },
+    /// The answer.
+    Answer {
+        /// As asked.
+        number: u64,
+        /// It is, and keeps the peer. Else it is over, if there was one.
+        kept: bool,
+    },
+    /// The sender's connection of this peer is alive, and older than the one of this announcement at the
+    /// receiving hub, which is to give that up.
+    Keeps {
+        /// The network.
+        network: Cow<'a, str>,
+        /// The peer.
+        peer: Id,
+        /// Of the announcement.
+        stamp: u64,
+    },
 }
 
 /// A signal on its way to another hub.

@@ -190,6 +190,7 @@ impl World {
                 }
                 if kind == "goodbye" { self.hear_goodbye(session, gone) } else { Ok(()) }
             }
+            "error" if field("code") == Some("already-connected") => Ok(()),
             "error" => {
                 let to: Option<Id> = field("targetPeerId").and_then(|to| to.parse().ok());
                 let to = to.ok_or("is told of an error, but not about whom")?;

@@ -45,6 +45,8 @@ label! {
         Silent = "silent",
         /// A newer connection of the same peer took its place.
         Replaced = "replaced",
+        /// An older connection of the same peer, at another hub, is alive.
+        Duplicate = "duplicate",
         /// The operator wanted it gone.
         Operator = "operator",
         /// This hub is leaving.
@@ -253,6 +255,8 @@ label! {
         NotAnnounced = "not-announced",
         /// A client's beyond a limit.
         Limit = "limit-reached",
+        /// A client's announcement of a peer that an older connection has, at another hub.
+        AlreadyConnected = "already-connected",
         /// An old hub's.
         OldHub = "old-hub",
         /// A hub's frame that is unreadable, forged or repeated.

@@ -1,6 +1,7 @@
 //! What other hubs tell of their peers is held within bounds too.
 
 mod bundles;
+mod claims;
 mod goodbyes;
 mod grace;
 mod order;

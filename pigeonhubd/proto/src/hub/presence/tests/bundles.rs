@@ -21,18 +21,20 @@ const LINK: ConnId = ConnId(2);
 const CLIENT: ConnId = ConnId(1);
 
 /// A hub with a client, and the end of its stream at the other hub.
-struct Pair {
-    bench: Bench,
+pub(super) struct Pair {
+    pub(super) bench: Bench,
     framing: Framing,
     far: Stream,
     /// The other hub's end of the link.
     there: Framing,
     /// What was refused of each message that it sent.
     acked: Vec<Parts>,
+    /// What else was put out.
+    pub(super) others: Vec<Output>,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut bench = Bench::new();
         let other = record().hub();
         bench.hub.link_up(LINK, other, Transport::Channel, Framing::new(None), "a test");
@@ -40,15 +42,15 @@ impl Pair {
             Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true };
         bench.hub.presence.subscribers.insert(other, Some(NETWORK.into()), subscriber);
         let far = Stream::new(record().epoch, bench.hub.gossip.own.epoch, 1);
-        let mut pair =
-            Self { bench, framing: Framing::new(None), far, there: Framing::new(None), acked: Vec::new() };
+        let (framing, there) = (Framing::new(None), Framing::new(None));
+        let mut pair = Self { bench, framing, far, there, acked: Vec::new(), others: Vec::new() };
         pair.bench.after(Duration::from_secs(1));
         pair.heard();
         pair
     }
 
     /// One of several inputs.
-    fn take(&mut self, input: Input<'_>) {
+    pub(super) fn take(&mut self, input: Input<'_>) {
         self.bench.hub.take(input, self.bench.now);
     }
 
@@ -67,13 +69,13 @@ impl Pair {
             match output {
                 Output::Text { conn: CLIENT, text } => here.push(text),
                 Output::Binary { conn: LINK, bytes } => self.arrive(&bytes, refused, &mut there),
-                _ => {}
+                other => self.others.push(other),
             }
         }
         (there, here)
     }
 
-    fn heard(&mut self) -> Vec<String> {
+    pub(super) fn heard(&mut self) -> Vec<String> {
         self.hear(0).0
     }
 
@@ -106,7 +108,7 @@ impl Pair {
     }
 
     /// The other hub acknowledges what it got.
-    fn acknowledge(&mut self) -> Vec<String> {
+    pub(super) fn acknowledge(&mut self) -> Vec<String> {
         self.bench.now.mono = self.bench.now.mono + Duration::from_millis(20);
         self.answer();
         self.hear(0).1
@@ -131,8 +133,12 @@ impl Pair {
             stamp,
             data: Some(data.into()),
         };
-        let message = HubMessage::Signals(signals.map(signal).collect());
-        self.far.push(encode(&message).into(), 1, Time::NEVER).expect("room");
+        self.say(&HubMessage::Signals(signals.map(signal).collect()));
+    }
+
+    /// The other hub sends this.
+    pub(super) fn say(&mut self, message: &HubMessage<'_>) {
+        self.far.push(encode(message).into(), 1, Time::NEVER).expect("room");
         self.answer();
     }
 

@@ -1,6 +1,7 @@
 //! What other hubs are told of a peer, and its signals.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::grace::{Bench, NETWORK, OURS, THEIRS, here, record};
 use crate::hub::counters::Undelivered;
@@ -26,7 +27,7 @@ fn a_newcomer_is_told_of_before_its_first_signal() {
         queued.push(bench.hub.queued_to_hubs().0);
     }
     assert_eq!(queued, [0, 2, 3], "gathered; the news and the signal; the signal alone");
-    bench.after(std::time::Duration::from_secs(1));
+    bench.after(Duration::from_secs(1));
     assert_eq!(bench.hub.queued_to_hubs().0, 3, "it is not told again");
 }
 
@@ -47,6 +48,8 @@ fn a_signal_that_waits_for_its_target_goes_nowhere_once_its_sender_left() {
         let (peer, stamp) = (OURS.into(), bench.now.unix_ms + 1);
         let there = PresenceChange::Here { peer, network, stamp, legacy, announced_at, shown };
         bench.hub.got_presence(record().hub(), Some(NETWORK), 1, vec![there], false);
+        // The connection here is asked, and does not answer.
+        (0..11).for_each(|_| bench.after(Duration::from_millis(100)));
         assert!(bench.hub.directory.own_claim(NETWORK, &OURS).is_none());
     };
     type Step<'a> = &'a dyn Fn(&mut Bench);
