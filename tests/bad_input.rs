@@ -1,10 +1,17 @@
 //! What a stranger may send: each gets a clear answer or close code, and a
 //! well-behaved pair of clients on the same hub notices nothing.
 
-use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::Message;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
-use crate::harness::{Closed, Ground, Hub, Plan, Raw};
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::harness::{Closed, Ground, Hub, Plan, Raw, until};
 
 const NETWORK: &str = "pigeons";
 /// `listen.max_message_size`'s default.
@@ -231,6 +238,67 @@ fn anothers_peer_id_is_not_taken_over_while_that_one_answers() {
         }
     };
     assert!(matches!(closed, Closed::With(1008, _)), "{closed:?}");
+    scene.innocents_go_on();
+}
+
+/// A socket from which 250 kB are read a second; and how many were.
+#[derive(Debug)]
+struct Slow(TcpStream, Arc<AtomicUsize>);
+
+impl Read for Slow {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        const PIECE: usize = 5_000;
+        let most = into.len().min(PIECE);
+        let count = self.0.read(into.get_mut(..most).unwrap_or_default())?;
+        self.1.fetch_add(count, Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(20) * count as u32 / PIECE as u32);
+        Ok(count)
+    }
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// The ping is behind 900 kB, of which it reads for four seconds, and answers every ping that it reads.
+#[test]
+fn anothers_peer_id_is_not_taken_over_while_that_one_reads_what_it_was_sent() {
+    let mut scene = Scene::new();
+    let stream = TcpStream::connect((scene.hub.address, scene.hub.port)).expect("the hub listens");
+    let url = format!("{}/?peerId={}", scene.hub.url(), id("e5"));
+    let read = Arc::new(AtomicUsize::new(0));
+    let (mut victim, _) =
+        tungstenite::client(url, Slow(stream, Arc::clone(&read))).expect("the hub accepts it");
+    let announce = json!({"type": "announce", "networkName": NETWORK, "data": {"peerId": id("e5")}});
+    victim.send(Message::text(announce.to_string())).expect("it is open");
+    let (told, heard) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        loop {
+            match victim.read() {
+                Ok(message) if message.len() > 900_000 => told.send(()).expect("somebody listens"),
+                Ok(Message::Close(close)) => return format!("{close:?}"),
+                Ok(_) => {}
+                Err(error) => return error.to_string(),
+            }
+        }
+    });
+    scene.friend.wait(|message| message["data"]["peerId"] == id("e5"));
+    for round in 0..2 {
+        let before = read.load(Ordering::Relaxed);
+        scene.innocent.offer(&id("e5"), NETWORK, &json!("x".repeat(900_000)));
+        until("it reads the signal", || (read.load(Ordering::Relaxed) > before + 20_000).then_some(()));
+        let mut thief = Raw::open(&scene.hub, &format!("/?peerId={}", id("e5")));
+        let reason = String::from("Peer already connected");
+        assert_eq!(thief.wait_closed(), Closed::With(1008, reason), "round {round}");
+        heard.recv().expect("all of it is read by its owner");
+        assert!(!reader.is_finished());
+    }
     scene.innocents_go_on();
 }
 

@@ -119,8 +119,7 @@ impl Connections {
             Output::Binary { conn, bytes } => self.binary(conn, bytes),
             Output::Ping { conn } => {
                 if let Some(outbox) = self.outbox(conn) {
-                    // With no room for a ping there is no need for one: the queue's limit ends it.
-                    let _ = outbox.push(Item::Ping);
+                    outbox.ping();
                 }
             }
             Output::Read { conn } => {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use pigeonhub_proto::config::Host;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -32,6 +33,9 @@ pub const MAX_HANDSHAKES: usize = 1024;
 /// Connections above `max_connections`: those on their way, and some that are
 /// let in to be told so in WebSocket's own words. Beyond these a 503 is all there is.
 pub const SPARE_CONNECTIONS: usize = MAX_HANDSHAKES + 512;
+
+/// Bytes of a connection that the system keeps unsent before its session waits (`TCP_NOTSENT_LOWAT` of tcp(7)).
+const MOST_UNSENT: u32 = 32 * 1024;
 
 /// Pause after an accept that failed for want of resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -243,6 +247,8 @@ async fn accept(
                 }
                 // Without it signals wait for the acknowledgement of the ones before.
                 let _ = tcp.set_nodelay(true);
+                // What waits is in the session's queue then, which a ping overtakes.
+                let _ = SockRef::from(&tcp).set_tcp_notsent_lowat(MOST_UNSENT);
                 match gate.places.take(max_connections.saturating_add(SPARE_CONNECTIONS)) {
                     Some(place) => {
                         let handshake = gate.handshakes.begin(remote.ip(), MAX_HANDSHAKES);

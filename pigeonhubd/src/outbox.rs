@@ -39,8 +39,6 @@ pub enum Item {
     Text(String),
     /// A binary message.
     Binary(Bytes),
-    /// A WebSocket ping.
-    Ping,
 }
 
 /// How to close.
@@ -100,6 +98,10 @@ struct State {
     /// Of what waits everywhere.
     part: Part,
     read: bool,
+    /// A ping goes out next.
+    ping: bool,
+    /// The far end was asked for a sign of life, and nothing has come since.
+    asked: bool,
     close: Option<Box<Close>>,
     waker: Option<Waker>,
 }
@@ -129,8 +131,22 @@ impl Outbox {
         match item {
             Item::Text(text) => self.put(OpCode::Data(Data::Text), &[text.as_bytes()], MOST),
             Item::Binary(bytes) => self.put(OpCode::Data(Data::Binary), &[&bytes], MOST),
-            Item::Ping => self.put(OpCode::Control(Control::Ping), &[], MOST),
         }
+    }
+
+    /// Sends a WebSocket ping ahead of what waits: whoever is asked for a sign of life is not to wait
+    /// for what others sent it.
+    pub fn ping(&self) {
+        let mut state = self.lock();
+        if state.close.is_none() {
+            (state.ping, state.asked) = (true, true);
+            Self::wake(state);
+        }
+    }
+
+    /// Whether a sign of life was asked for. It is not from now on.
+    pub fn take_asked(&self) -> bool {
+        std::mem::take(&mut self.lock().asked)
     }
 
     /// Puts a text at the end that comes in pieces, each of them UTF-8, unless [`MAX_DIRECT`]
@@ -224,6 +240,11 @@ impl Outbox {
         if std::mem::take(&mut state.read) {
             return Poll::Ready(Next::Read);
         }
+        if std::mem::take(&mut state.ping) {
+            let mut frame = Chunk::default();
+            frame.add(OpCode::Control(Control::Ping), &[], 0, self.masked);
+            return Poll::Ready(Next::Send(frame.frames));
+        }
         if state.messages > 0 {
             let chunk = state.full.pop_front().unwrap_or_else(|| std::mem::take(&mut state.filling));
             state.messages = state.messages.saturating_sub(chunk.messages);
@@ -260,7 +281,7 @@ impl Outbox {
 impl State {
     fn clear(&mut self) {
         (self.full, self.filling) = Default::default();
-        (self.messages, self.bytes) = (0, 0);
+        (self.messages, self.bytes, self.ping) = (0, 0, false);
         self.part.set(0);
     }
 
@@ -306,18 +327,35 @@ mod tests {
         }
     }
 
+    fn text() -> Item {
+        Item::Text(String::from("x"))
+    }
+
     #[test]
     fn what_waits_goes_out_before_a_close() {
         let outbox = Outbox::new();
-        assert_eq!(outbox.push(Item::Ping), Ok(()));
+        assert_eq!(outbox.push(text()), Ok(()));
         outbox.close(1000, String::from("first"));
         outbox.close(1001, String::from("second"));
-        assert_eq!(outbox.push(Item::Ping), Ok(()), "thrown away");
+        assert_eq!(outbox.push(text()), Ok(()), "thrown away");
+        outbox.ping();
         outbox.read();
         assert_eq!(next(&outbox), Some(Next::Read));
-        assert_eq!(next(&outbox), Some(Next::Send(vec![0x89, 0])));
+        assert_eq!(next(&outbox), Some(Next::Send(vec![0x81, 1, b'x'])));
         let close = Close { code: 1000, reason: String::from("first"), broken: None };
         assert_eq!(next(&outbox), Some(Next::Close(close)));
+    }
+
+    #[test]
+    fn a_ping_overtakes_what_waits() {
+        let outbox = Outbox::new();
+        assert_eq!(outbox.push(text()), Ok(()));
+        outbox.ping();
+        outbox.ping();
+        assert_eq!(next(&outbox), Some(Next::Send(vec![0x89, 0])));
+        assert_eq!(next(&outbox), Some(Next::Send(vec![0x81, 1, b'x'])));
+        assert_eq!(next(&outbox), None, "one is enough");
+        assert_eq!([outbox.take_asked(), outbox.take_asked()], [true, false]);
     }
 
     #[test]
@@ -333,9 +371,9 @@ mod tests {
     fn messages_and_bytes_are_bounded() {
         let outbox = Outbox::new();
         for _ in 0..MAX_MESSAGES {
-            assert_eq!(outbox.push(Item::Ping), Ok(()));
+            assert_eq!(outbox.push(Item::Text(String::new())), Ok(()));
         }
-        assert_eq!(outbox.push(Item::Ping), Err(Full { messages: MAX_MESSAGES, bytes: 0 }));
+        assert_eq!(outbox.push(text()), Err(Full { messages: MAX_MESSAGES, bytes: 0 }));
 
         let outbox = Outbox::new();
         let large = Item::Text("x".repeat(MAX_BYTES + 1));
@@ -351,7 +389,7 @@ mod tests {
         let outbox = Outbox::new();
         let straight = (0..MAX_MESSAGES).take_while(|_| outbox.push_direct(&[b"x"]).is_ok()).count();
         assert_eq!(straight, MAX_DIRECT);
-        assert!((straight..MAX_MESSAGES).all(|_| outbox.push(Item::Ping).is_ok()));
+        assert!((straight..MAX_MESSAGES).all(|_| outbox.push(Item::Text(String::new())).is_ok()));
         let outbox = Outbox::new();
         let large = [b'x'; MAX_BYTES / 8];
         assert_eq!((0..MAX_DIRECT).take_while(|_| outbox.push_direct(&[&large]).is_ok()).count(), 4);
@@ -393,7 +431,7 @@ mod tests {
     #[test]
     fn an_abort_overtakes_what_waits() {
         let outbox = Outbox::new();
-        assert_eq!(outbox.push(Item::Ping), Ok(()));
+        outbox.ping();
         assert_eq!(outbox.push(Item::Text(String::from("lost"))), Ok(()));
         outbox.abort(1008, String::from("too slow"));
         assert_eq!(outbox.push(Item::Text(String::from("lost as well"))), Ok(()));
@@ -407,7 +445,7 @@ mod tests {
     fn what_was_taken_out_is_not_counted_as_unsent() {
         let outbox = Outbox::new();
         let large = || Item::Text("x".repeat(CHUNK));
-        for item in [large(), Item::Ping, large(), large()] {
+        for item in [large(), large(), large()] {
             assert_eq!(outbox.push(item), Ok(()));
         }
         assert!(matches!(next(&outbox), Some(Next::Send(_))));

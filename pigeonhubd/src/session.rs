@@ -270,7 +270,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
             if !self.ws.get_ref().is_flushed() {
-                match Pin::new(self.ws.get_mut()).poll_flush(cx) {
+                let (written, full) = (self.ws.get_ref().written(), self.stall.is_some());
+                let flushed = Pin::new(self.ws.get_mut()).poll_flush(cx);
+                if full && self.ws.get_ref().written() != written {
+                    self.taken();
+                }
+                match flushed {
                     Poll::Ready(Ok(())) => self.stall = None,
                     Poll::Ready(Err(error)) => return Poll::Ready(End::Broken(error.to_string())),
                     Poll::Pending => {
@@ -286,6 +291,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 Next::Send(frames) => self.ws.get_mut().put(frames),
                 Next::Close(close) => return Poll::Ready(End::Close(close)),
             }
+        }
+    }
+
+    /// The far end took some of what it was sent: the socket was full, and is not any more. That is as good
+    /// an answer as a pong, which may wait behind much else.
+    fn taken(&mut self) {
+        if self.outbox.take_asked() {
+            let (conn, turn) = (self.conn, Turn::new(&self.outbox));
+            self.pass_gathered();
+            self.pass(0, turn, move |_| EdgeEvent::Pong { conn });
         }
     }
 

@@ -134,6 +134,26 @@ async fn a_far_end_that_takes_nothing_is_dropped() {
 }
 
 #[tokio::test]
+async fn whoever_takes_some_of_what_it_was_sent_has_answered_a_ping() {
+    let (mut far, outbox, mut intake) = start().await;
+    outbox.push(Item::Text("x".repeat(3_000))).unwrap();
+    let mut piece = [0; 500];
+    // The pipe is full; what makes room in it is no answer before there was a question.
+    far.read_exact(&mut piece).await.unwrap();
+    tokio::task::yield_now().await;
+    outbox.ping();
+    assert!(intake.events.try_recv().is_err());
+    far.read_exact(&mut piece).await.unwrap();
+    assert!(matches!(intake.events.recv().await, Some(EdgeEvent::Pong { conn: CONN })));
+    let mut rest = [0; 2_004];
+    far.read_exact(&mut rest).await.unwrap();
+    let mut ping = [0; 2];
+    far.read_exact(&mut ping).await.unwrap();
+    assert_eq!(ping, [0x89, 0], "it is asked all the same");
+    assert!(intake.events.try_recv().is_err(), "one answer to one question");
+}
+
+#[tokio::test]
 async fn a_far_end_that_takes_a_little_now_and_then_is_not() {
     // On a machine that is busy elsewhere a pause may get too long by itself:
     // such a run shows nothing, and another is made.

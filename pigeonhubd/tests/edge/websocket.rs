@@ -115,7 +115,7 @@ async fn pings_are_answered_and_pongs_reported() {
     let (mut client, conn, outbox) = ground.reading().await;
     send(&mut client, Message::Ping(Bytes::from_static(b"you?"))).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"you?")));
-    outbox.push(Item::Ping).unwrap();
+    outbox.ping();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::Ping(Bytes::new()));
     client.flush().await.unwrap();
     assert!(matches!(ground.next().await, EdgeEvent::Pong { conn: from } if from == conn));
