@@ -125,7 +125,7 @@ pub fn request(parts: &http::request::Parts, caller: Caller) -> Request {
     }
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = host.filter(|host| host.parse::<http::uri::Authority>().is_ok()).map(str::to_owned);
-    Request { peer_id, mesh, remote: caller.address, via_proxy: caller.via_proxy, host }
+    Request { peer_id, mesh, remote: caller.address, via_proxy: caller.via_proxy, host, ticket: None }
 }
 
 /// Whether a comma-separated header has a token, in any letter case.

@@ -5,6 +5,7 @@
 //! connection is used for (a session, a link) is the hub's business.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use crate::control::ProbeHop;
 use crate::directory::Place;
 use crate::event::Event;
 use crate::id::Id;
+use crate::ticket::Ticket;
 
 /// One connection. The caller gives odd numbers to those it accepts, the hub
 /// even ones to those it asks for; a number is never used twice.
@@ -135,6 +137,8 @@ pub struct Request {
     pub via_proxy: bool,
     /// The `Host` header, as `host:port`: how the far end reaches us.
     pub host: Option<String>,
+    /// The ticket that a client showed. One that is for a peer id came with that id.
+    pub ticket: Option<Arc<Ticket>>,
 }
 
 /// Which end closed a connection, and how.

@@ -31,5 +31,6 @@ pub mod io;
 pub mod mesh;
 pub mod paths;
 pub mod settings;
+pub mod ticket;
 pub mod time;
 pub mod wire;

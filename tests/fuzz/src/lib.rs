@@ -76,7 +76,7 @@ impl Bench {
     /// A WebSocket from a stranger.
     pub fn connect(&mut self, conn: u64, peer: Id, mesh: bool) -> Vec<Output> {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request = Request { peer_id: Some(peer.to_string()), mesh, remote, via_proxy: false, host: None };
+        let request = Request { peer_id: Some(peer.to_string()), mesh, remote, via_proxy: false, host: None , ticket: None};
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 

@@ -7,13 +7,16 @@
 //! Two hubs may all the same find that each has one: both were announced in the same moment, or in the
 //! two halves of a cut mesh. Then the hub whose announcement does not count asks its own connection, and
 //! if that answers, the other one gives its own up ([`HubMessage::Keeps`]).
+//!
+//! Whoever has a ticket for its id waits for nobody: the other hub ends its connection
+//! ([`HubMessage::Takes`]). Of two with such tickets the later one stays.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::{SessionEnd, TurnedAway};
-use super::sessions::PROBE;
+use super::sessions::{PROBE, Session};
 use super::{Hub, close};
 use crate::directory::{EntryKey, Home};
 use crate::id::Id;
@@ -309,8 +312,26 @@ impl Hub {
             return;
         }
         let own = self.directory.own_claim(network, &peer).filter(|claim| claim.stamp == stamp);
-        if let Some(Home::Session(conn)) = own.map(|claim| claim.home) {
+        let Some(Home::Session(conn)) = own.map(|claim| claim.home) else { return };
+        if self.is_proven(conn) {
+            self.take_elsewhere(conn, network, peer);
+        } else {
             self.refuse_network(conn, network);
+        }
+    }
+
+    fn is_proven(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(Session::is_proven)
+    }
+
+    /// A peer came with a ticket for its id: hubs that have it with another connection end that.
+    pub(super) fn take_elsewhere(&mut self, conn: ConnId, network: &str, peer: Id) {
+        if !self.settings.hub_enabled || !self.is_proven(conn) {
+            return;
+        }
+        let hubs: Vec<Id> = self.directory.hubs_with(network, &peer).collect();
+        for hub in hubs {
+            self.send_to_hub(hub, &HubMessage::Takes { network: network.into(), peer });
         }
     }
 }
@@ -324,6 +345,9 @@ impl Hub {
         let (false, Some(conn)) = (network.len() > MAX_NETWORK_NAME, conn.filter(here)) else {
             return self.answer(hub, number, false);
         };
+        if self.is_proven(conn) {
+            return self.answer(hub, number, true);
+        }
         if !self.ask_session(conn) {
             self.replace(conn);
             return self.answer(hub, number, false);
@@ -351,11 +375,24 @@ impl Hub {
         if self.claims.contests.get(&peer).is_some_and(|contest| !contest.kept) {
             return;
         }
-        if !self.ask_session(conn) {
+        if !self.is_proven(conn) && !self.ask_session(conn) {
             return self.replace(conn);
         }
         let until = self.awake() + PROBE;
         self.claims.contests.insert(peer, Contest { until, kept: false });
+        if self.is_proven(conn) {
+            // It needs no probe.
+            self.claim_answered(conn, peer);
+        }
+    }
+
+    /// The holder of a ticket for this peer is at another hub.
+    pub(super) fn got_takes(&mut self, network: &str, peer: Id) {
+        if let Some(conn) = self.sessions.by_peer(&peer)
+            && self.directory.is_claimed(network, &peer, Home::Session(conn))
+        {
+            self.replace(conn);
+        }
     }
 
     /// A peer's connection here answered.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Hub;
 use super::relay::Signal;
+use super::sessions::Session;
 use crate::directory::{CLAIM_SHARE, CLIENT_SHARE, Claim, Home, MOST};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
@@ -102,6 +103,9 @@ impl Hub {
             return self.adopt_legacy(conn, peer);
         }
         let network = self.directory.name(&frame.network);
+        if let Err(text) = self.ticket_allows(conn, &network, data.shown.len()) {
+            return self.complain(conn, &text, ErrorCode::NotAllowed, None, Some(&network));
+        }
         if !self.may_hold(conn, peer.id, &network, data.shown.len()) {
             let text = format!(
                 "this hub holds {} MiB of announce data; until there is room again a client gets no more than {} \
@@ -120,7 +124,8 @@ impl Hub {
                 );
                 return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
             }
-            if !free && self.holds_back(conn, peer.id, &network, text) {
+            let proven = self.sessions.get(conn).is_some_and(Session::is_proven);
+            if !free && !proven && self.holds_back(conn, peer.id, &network, text) {
                 return;
             }
             let Some(session) = self.sessions.get_mut(conn) else { return };
@@ -130,8 +135,24 @@ impl Hub {
         }
         let claim = self.own_claim(&network, peer, Home::Session(conn), data.shown.into());
         self.claim_own(&network, peer, claim);
+        self.take_elsewhere(conn, &network, peer.id);
         self.counters.announces += 1;
         self.event(Event::PeerAnnounced { peer_id: peer.id, network: plain_network(&network).to_owned() });
+    }
+
+    /// Whether a client's ticket, if it showed one, lets it be in that network with so many bytes of data.
+    fn ticket_allows(&self, conn: ConnId, network: &str, bytes: usize) -> Result<(), String> {
+        let ticket = self.sessions.get(conn).and_then(|session| session.ticket.as_deref());
+        let Some(ticket) = ticket else { return Ok(()) };
+        if !ticket.opens(plain_network(network)) {
+            return Err(String::from("your ticket does not open this network"));
+        }
+        match ticket.max_announce {
+            Some(most) if bytes > most => {
+                Err(format!("your ticket allows {most} bytes of announce 'data', and this is {bytes}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a client's announce data in a network may be so many bytes.

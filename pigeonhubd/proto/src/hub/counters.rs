@@ -97,6 +97,7 @@ impl Counters {
             ErrorCode::UnknownType => Refusal::UnknownType,
             ErrorCode::NotAnnounced => Refusal::NotAnnounced,
             ErrorCode::LimitReached => Refusal::Limit,
+            ErrorCode::NotAllowed => Refusal::NotAllowed,
             ErrorCode::AlreadyConnected => Refusal::AlreadyConnected,
             ErrorCode::PeerUnreachable => return,
         });

@@ -10,6 +10,7 @@ use super::{Hub, close, draining};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::{ConnId, Output, Request};
+use crate::ticket::Ticket;
 use crate::time::Time;
 use crate::wire::reply;
 
@@ -30,6 +31,14 @@ pub(super) struct Session {
     pub(super) networks: Vec<Arc<str>>,
     /// Orders it among the sessions of this peer at all hubs; 0 before it announces itself.
     pub(super) stamp: u64,
+    pub(super) ticket: Option<Arc<Ticket>>,
+}
+
+impl Session {
+    /// Whether its ticket is for its peer's id, which nobody else is to have then.
+    pub(super) fn is_proven(&self) -> bool {
+        self.ticket.as_ref().is_some_and(|ticket| ticket.peer == Some(self.peer.id))
+    }
 }
 
 /// A connection that waits for an older one of the same peer to fail its probe.
@@ -38,6 +47,7 @@ struct Waiting {
     conn: ConnId,
     peer: Spelled,
     remote: Option<IpAddr>,
+    ticket: Option<Arc<Ticket>>,
     until: Time,
 }
 
@@ -111,11 +121,27 @@ impl Hub {
         if request.mesh && self.settings.hub_enabled {
             return self.challenge(conn, peer, request);
         }
+        if peer.id == self.id {
+            return self.already_connected(conn);
+        }
         let remote = (!request.via_proxy).then_some(request.remote);
+        let ticket = request.ticket;
+        if ticket.as_ref().is_some_and(|ticket| ticket.peer == Some(peer.id)) {
+            self.take_id(peer.id);
+        }
         match self.sessions.by_peer(&peer.id) {
-            _ if peer.id == self.id => self.already_connected(conn),
-            None => self.open_session(conn, peer, remote),
-            Some(older) => self.probe_older(older, conn, peer, remote),
+            None => self.open_session(conn, peer, remote, ticket),
+            Some(older) => self.probe_older(older, conn, peer, remote, ticket),
+        }
+    }
+
+    /// Whoever has a peer's id here makes room for its holder.
+    fn take_id(&mut self, peer: Id) {
+        if let Some(waiting) = self.sessions.waiting.remove(&peer) {
+            self.already_connected(waiting.conn);
+        }
+        if let Some(older) = self.sessions.by_peer(&peer) {
+            self.replace(older);
         }
     }
 
@@ -129,9 +155,16 @@ impl Hub {
         self.close(conn, close::POLICY, "Peer already connected");
     }
 
-    fn open_session(&mut self, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
+    fn open_session(
+        &mut self,
+        conn: ConnId,
+        peer: Spelled,
+        remote: Option<IpAddr>,
+        ticket: Option<Arc<Ticket>>,
+    ) {
         let heard_at = self.awake();
-        let session = Session { peer, remote, heard_at, pinged_at: None, networks: Vec::new(), stamp: 0 };
+        let (pinged_at, networks, stamp) = (None, Vec::new(), 0);
+        let session = Session { peer, remote, heard_at, pinged_at, networks, stamp, ticket };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);
@@ -142,13 +175,23 @@ impl Hub {
     }
 
     /// Two connections of one peer: the older one stays if it answers.
-    fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, remote: Option<IpAddr>) {
+    fn probe_older(
+        &mut self,
+        older: ConnId,
+        conn: ConnId,
+        peer: Spelled,
+        remote: Option<IpAddr>,
+        ticket: Option<Arc<Ticket>>,
+    ) {
+        if self.sessions.get(older).is_some_and(Session::is_proven) {
+            return self.already_connected(conn);
+        }
         if !self.ask_session(older) {
             self.replace(older);
-            return self.open_session(conn, peer, remote);
+            return self.open_session(conn, peer, remote, ticket);
         }
         let now = self.awake();
-        let waiting = Waiting { conn, peer, remote, until: now + PROBE };
+        let waiting = Waiting { conn, peer, remote, ticket, until: now + PROBE };
         if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
             self.already_connected(earlier.conn);
         }
@@ -215,7 +258,7 @@ impl Hub {
         self.claim_over(conn, peer);
         self.event(Event::PeerDisconnected { peer_id: peer, reason: reason.to_owned() });
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
-            self.open_session(waiting.conn, waiting.peer, waiting.remote);
+            self.open_session(waiting.conn, waiting.peer, waiting.remote, waiting.ticket);
         }
     }
 

@@ -312,6 +312,7 @@ impl Hub {
             Ok(HubMessage::Ask { network, peer, number }) => self.got_ask(hub, &network, peer, number),
             Ok(HubMessage::Answer { number, kept }) => self.got_answer(hub, number, kept),
             Ok(HubMessage::Keeps { network, peer, stamp }) => self.got_keeps(hub, &network, peer, stamp),
+            Ok(HubMessage::Takes { network, peer }) => self.got_takes(&network, peer),
             Ok(HubMessage::Back { .. }) => {}
             Ok(HubMessage::Channel { attempt, step }) => self.channel_step(hub, attempt, step),
             Err(error) => self.refuse_message(hub, &error.to_string()),

@@ -73,13 +73,13 @@ impl Bench {
     fn connect(&mut self, conn: u64, peer: Id) -> Vec<Output> {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let peer_id = Some(peer.to_string());
-        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket: None };
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 
     fn greet(&mut self, conn: u64, hub: Id, remote: IpAddr) -> Vec<Output> {
         let peer_id = Some(hub.to_string());
-        let request = Request { peer_id, mesh: true, remote, via_proxy: false, host: None };
+        let request = Request { peer_id, mesh: true, remote, via_proxy: false, host: None, ticket: None };
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 

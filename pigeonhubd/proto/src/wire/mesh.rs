@@ -216,7 +216,7 @@ pub enum HubMessage<'a> {
         peer: Id,
     },
     /// A client announced this peer, which is at the receiving hub. Is its connection there alive? The
-    /// announcement waits for that. Hubs of 0.1.0 drop this, as they do the two below.
+    /// announcement waits for that. Hubs of 0.1.0 drop this, as they do the three below.
     Ask {
         /// The network.
         network: Cow<'a, str>,
@@ -241,6 +241,14 @@ pub enum HubMessage<'a> {
         peer: Id,
         /// Of the announcement.
         stamp: u64,
+    },
+    /// This peer announced itself at the sending hub with a ticket for its id: the receiving hub ends
+    /// its connection of that peer.
+    Takes {
+        /// The network.
+        network: Cow<'a, str>,
+        /// The peer.
+        peer: Id,
     },
 }
 

@@ -20,6 +20,8 @@ pub enum ErrorCode {
     PeerUnreachable,
     /// A limit of this hub is reached.
     LimitReached,
+    /// Its sender's ticket does not allow that.
+    NotAllowed,
     /// Its sender is in that network with an older connection, at another hub.
     AlreadyConnected,
 }

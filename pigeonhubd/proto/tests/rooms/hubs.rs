@@ -64,8 +64,14 @@ impl Ours {
 impl Signaling for Ours {
     fn opened(&mut self, conn: ConnId, peer: Id, now: Micros) {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request =
-            Request { peer_id: Some(peer.to_string()), mesh: false, remote, via_proxy: false, host: None };
+        let request = Request {
+            peer_id: Some(peer.to_string()),
+            mesh: false,
+            remote,
+            via_proxy: false,
+            host: None,
+            ticket: None,
+        };
         self.take(Input::Accepted { conn, request }, now);
     }
 
@@ -217,7 +223,7 @@ pub(crate) fn number_of(url: &str) -> Option<usize> {
 pub(crate) fn mesh_request(url: &str, from: usize) -> Request {
     let peer_id = url.split("peerId=").nth(1).and_then(|rest| rest.split('&').next()).map(String::from);
     let host = url.strip_prefix("ws://").and_then(|rest| rest.split('/').next()).map(String::from);
-    Request { peer_id, mesh: true, remote: IpAddr::V4(address(from)), via_proxy: false, host }
+    Request { peer_id, mesh: true, remote: IpAddr::V4(address(from)), via_proxy: false, host, ticket: None }
 }
 
 /// Short pauses between hubs.

@@ -139,6 +139,7 @@ impl World {
             remote,
             via_proxy: false,
             host: Some(self.dials[dial].authority.clone()),
+            ticket: None,
         };
         self.feed(target, Input::Accepted { conn: accepted, request });
     }

@@ -255,6 +255,8 @@ label! {
         NotAnnounced = "not-announced",
         /// A client's beyond a limit.
         Limit = "limit-reached",
+        /// A client's that its ticket does not allow.
+        NotAllowed = "not-allowed",
         /// A client's announcement of a peer that an older connection has, at another hub.
         AlreadyConnected = "already-connected",
         /// An old hub's.

@@ -244,7 +244,7 @@ fn a_sender_hears_of_a_signal_that_was_struck_out() {
 fn a_session_does_not_end_between_two_bundles() {
     let mut pair = Pair::new();
     let (peer_id, remote) = (Some(OURS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
-    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket: None };
     pair.take(Input::Accepted { conn: ConnId(3), request });
     pair.heard();
     // The older connection does not answer within a second of a hub that is awake, so the next tick ends it.

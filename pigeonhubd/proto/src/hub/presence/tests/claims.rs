@@ -1,5 +1,6 @@
 //! A peer that two hubs have, or may have.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bundles::Pair;
@@ -7,6 +8,7 @@ use super::grace::{NETWORK, OURS, THEIRS, here, record};
 use crate::directory::Home;
 use crate::id::Id;
 use crate::io::{ConnId, Input, Output, Request};
+use crate::ticket::Ticket;
 use crate::wire::mesh::{HubMessage, PresenceChange};
 
 /// The connection of the older client here, and of the newer one.
@@ -15,9 +17,17 @@ const NEWER: ConnId = ConnId(3);
 
 /// A client connects under the id of the one at the other hub, and announces itself.
 fn newer() -> (Pair, Vec<String>) {
+    newer_with(None)
+}
+
+fn for_id(peer: Id) -> Option<Arc<Ticket>> {
+    Some(Arc::new(Ticket { peer: Some(peer), ..Ticket::default() }))
+}
+
+fn newer_with(ticket: Option<Arc<Ticket>>) -> (Pair, Vec<String>) {
     let mut pair = Pair::new();
     let (peer_id, remote) = (Some(THEIRS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
-    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket };
     pair.take(Input::Accepted { conn: NEWER, request });
     say(&mut pair, r#"{"type":"announce","data":{}}"#);
     let there = pair.heard();
@@ -187,4 +197,77 @@ fn a_session_yields_only_to_a_hub_that_claims_its_peer() {
     pair.say(&keeps);
     assert_eq!(closed(&mut pair, OLDER).as_deref(), Some("Peer already connected"));
     assert_eq!(home(&pair, &OURS), Some(Home::Hub(record().hub())));
+}
+
+/// A second connection of the client here, with a ticket or without.
+fn again(pair: &mut Pair, conn: ConnId, ticket: Option<Arc<Ticket>>) {
+    let (peer_id, remote) = (Some(OURS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
+    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket };
+    pair.take(Input::Accepted { conn, request });
+}
+
+#[test]
+fn the_holder_of_a_ticket_for_an_id_has_it_at_once() {
+    let (mut pair, there) = newer_with(for_id(THEIRS));
+    assert_eq!(home(&pair, &THEIRS), Some(Home::Session(NEWER)));
+    assert!(there.contains(&format!("Takes {{ network: \"global\", peer: {THEIRS:?} }}")), "{there:?}");
+    // The other hub's connection is alive, and that is no reason to yield.
+    let stamp = pair.bench.hub.directory.own_claim(NETWORK, &THEIRS).expect("it is here").stamp;
+    pair.say(&HubMessage::Keeps { network: NETWORK.into(), peer: THEIRS, stamp });
+    assert_eq!(closed(&mut pair, NEWER), None);
+    // At this hub nobody is asked either, and whoever waits is turned away.
+    again(&mut pair, ConnId(5), None);
+    again(&mut pair, ConnId(7), for_id(OURS));
+    assert_eq!(closed(&mut pair, ConnId(5)).as_deref(), Some("Peer already connected"));
+    assert_eq!(pair.bench.hub.sessions.by_peer(&OURS), Some(ConnId(7)));
+    again(&mut pair, ConnId(9), None);
+    assert_eq!(closed(&mut pair, ConnId(9)).as_deref(), Some("Peer already connected"), "at once");
+    again(&mut pair, ConnId(11), for_id(OURS));
+    assert_eq!(pair.bench.hub.sessions.by_peer(&OURS), Some(ConnId(11)), "the later of two holders");
+}
+
+#[test]
+fn a_ticket_for_another_id_takes_none() {
+    let (pair, there) = newer_with(for_id(OURS));
+    assert_eq!(home(&pair, &THEIRS), Some(Home::Hub(record().hub())));
+    assert!(there.iter().any(|message| message.starts_with("Ask")), "{there:?}");
+}
+
+#[test]
+fn the_holder_of_a_ticket_keeps_its_id_unasked_and_leaves_it_to_the_next() {
+    let mut pair = Pair::new();
+    again(&mut pair, ConnId(7), for_id(OURS));
+    pair.take(Input::Text { conn: ConnId(7), text: r#"{"type":"announce","data":{}}"# });
+    pair.heard();
+    pair.say(&HubMessage::Ask { network: NETWORK.into(), peer: OURS, number: 5 });
+    assert_eq!(pair.heard(), ["Answer { number: 5, kept: true }"]);
+    let stamp = pair.bench.hub.directory.own_claim(NETWORK, &OURS).expect("it is here").stamp + 1;
+    claim(&mut pair, stamp);
+    let there = pair.heard();
+    assert!(there.contains(&format!("Keeps {{ network: \"global\", peer: {OURS:?}, stamp: {stamp} }}")));
+    pair.say(&HubMessage::Takes { network: "another".into(), peer: OURS });
+    assert_eq!(closed(&mut pair, ConnId(7)), None, "it is not in that network");
+    pair.say(&HubMessage::Takes { network: NETWORK.into(), peer: OURS });
+    let reason = closed(&mut pair, ConnId(7));
+    assert_eq!(reason.as_deref(), Some("Replaced by a newer connection of this peer"));
+}
+
+#[test]
+fn a_ticket_opens_its_networks_and_lets_so_much_be_announced() {
+    let networks = Some(vec![String::from("game-*")]);
+    let ticket = Ticket { peer: None, networks, max_announce: Some(100) };
+    let (mut pair, _) = newer_with(Some(Arc::new(ticket)));
+    let large = "x".repeat(100);
+    for text in [
+        r#"{"type":"announce","networkName":"chess","data":{}}"#,
+        &format!(r#"{{"type":"announce","networkName":"game-1","data":{{"name":"{large}"}}}}"#),
+    ] {
+        say(&mut pair, text);
+    }
+    pair.heard();
+    let told = |output: &&Output| matches!(output, Output::Text { conn: NEWER, text } if text.contains("not-allowed"));
+    assert_eq!(pair.others.iter().filter(told).count(), 3, "global, chess, and too much");
+    say(&mut pair, r#"{"type":"announce","networkName":"game-1","data":{}}"#);
+    let here = pair.bench.hub.directory.find("game-1", &THEIRS).map(|entry| entry.home());
+    assert_eq!(here, Some(Home::Session(NEWER)));
 }

@@ -52,7 +52,7 @@ impl Bench {
         let hub = Hub::new(Settings::default(), Arc::new(HubKey::from_bytes(&[7; 32])), key, [1; 32], now);
         let mut bench = Self { hub, now };
         let (peer_id, remote) = (Some(OURS.to_string()), std::net::Ipv4Addr::LOCALHOST.into());
-        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+        let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket: None };
         bench.hub.handle(Input::Accepted { conn: ConnId(1), request }, now);
         let text = r#"{"type":"announce","data":{}}"#;
         bench.hub.handle(Input::Text { conn: ConnId(1), text }, now);

@@ -18,7 +18,7 @@ fn a_newcomer_is_told_of_before_its_first_signal() {
         Subscriber { subscription: 1, asked_at: Time(0), changed: BTreeSet::new(), complete: true };
     bench.hub.presence.subscribers.insert(record().hub(), Some(NETWORK.into()), subscriber);
     let (peer_id, remote) = (Some(Id([3; 20]).to_string()), std::net::Ipv4Addr::LOCALHOST.into());
-    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None };
+    let request = Request { peer_id, mesh: false, remote, via_proxy: false, host: None, ticket: None };
     bench.hub.handle(Input::Accepted { conn: ConnId(3), request }, bench.now);
     let offer = format!(r#"{{"type":"offer","targetPeerId":"{THEIRS}","data":{{}}}}"#);
     let mut queued = Vec::new();
