@@ -25,3 +25,4 @@ mod real_clients;
 mod rogue_hubs;
 mod rogue_members;
 mod security;
+mod tickets;

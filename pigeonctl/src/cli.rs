@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -145,6 +146,11 @@ pub(crate) enum Ask {
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         timeout: Option<Duration>,
     },
+    /// Make and read tickets of clients
+    Ticket {
+        #[command(subcommand)]
+        what: TicketAsk,
+    },
     /// Look for what keeps a hub from working, and say how to cure it
     Doctor,
     /// Print completions for a shell
@@ -178,6 +184,49 @@ pub(crate) enum ConfigAsk {
         #[arg(long)]
         origin: bool,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TicketAsk {
+    /// Sign one, for trying: your own program signs those of your users
+    New(NewTicket),
+    /// Print what one says and, with --keys, whether a hub with these keys takes it
+    Show {
+        /// The ticket
+        ticket: String,
+        /// A file as auth.ticket_keys names one
+        #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        keys: Option<PathBuf>,
+    },
+}
+
+/// What a new ticket is to say.
+#[derive(Args)]
+pub(crate) struct NewTicket {
+    /// An Ed25519 private key in PEM, or a file with an HS256 secret as auth.ticket_keys names one
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub(crate) key: PathBuf,
+    /// How long it is good, such as 1h
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) lasts: Duration,
+    /// The peer id that it is for: nobody without such a ticket gets that id while its holder is there
+    #[arg(long, value_name = "ID")]
+    pub(crate) peer: Option<String>,
+    /// A network that it opens, with * for any text; may be repeated. Without it, all
+    #[arg(long = "network", value_name = "PATTERN")]
+    pub(crate) networks: Vec<String>,
+    /// Its name: tickets of one name share their limits
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// Connections with it at once, at one hub
+    #[arg(long, value_name = "N")]
+    pub(crate) max_connections: Option<NonZeroU32>,
+    /// Messages a second of all its connections, at one hub
+    #[arg(long, value_name = "N")]
+    pub(crate) max_messages_per_second: Option<NonZeroU32>,
+    /// Bytes of announce data in one network
+    #[arg(long, value_name = "N")]
+    pub(crate) max_announce_bytes: Option<u32>,
 }
 
 /// What is waited for.

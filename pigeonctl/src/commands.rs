@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::look::{Look, count, duration};
 use crate::talk::say;
 use crate::text::clean;
-use crate::{check, doctor, find, flows, show, topology};
+use crate::{check, doctor, find, flows, show, ticket, topology};
 
 /// How long a hub may take to read its configuration and put it in force.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -121,6 +121,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         }
         Ask::Metrics { openmetrics } => metrics(&front, openmetrics),
         Ask::Wait { what, timeout } => flows::wait(&front, &what, timeout),
+        Ask::Ticket { what } => ticket::run(&front, what),
         Ask::Doctor => doctor::run(&front),
         Ask::Completions { shell } => completions(&front, shell),
         Ask::Version => version(&front),

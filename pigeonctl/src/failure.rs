@@ -51,6 +51,9 @@ pub(crate) enum Failure {
     /// `doctor` found something; it was printed.
     #[error("{0}")]
     Unwell(String),
+    /// A ticket that is none, or not good; or a file that signs or checks none.
+    #[error("{0}")]
+    Ticket(String),
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
@@ -88,6 +91,7 @@ impl Failure {
             | Self::Unreadable { .. }
             | Self::File { .. }
             | Self::Unwell(_)
+            | Self::Ticket(_)
             | Self::Output(_) => 1,
             Self::OneOf { failure, .. } => failure.exit_code(),
             Self::Several { .. } | Self::Usage(_) => 2,

@@ -19,6 +19,7 @@ mod show;
 mod table;
 mod talk;
 mod text;
+mod ticket;
 mod topology;
 
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ use pigeonhub_proto::settings::AddressRange;
 use url::form_urlencoded;
 
 use crate::per_address::Rates;
+use crate::tickets::{BadTicket, Granted, TicketKeys};
 use crate::tokens::Tokens;
 
 /// Addresses of a forwarding header that are looked at, from its end: more
@@ -27,6 +28,9 @@ pub enum Denied {
     /// What came is none of the tokens.
     #[error("that token is not valid here")]
     BadToken,
+    /// What came is a ticket that is not good.
+    #[error("that ticket is not valid here: {0}")]
+    BadTicket(#[from] BadTicket),
 }
 
 /// The rules.
@@ -34,8 +38,10 @@ pub enum Denied {
 pub struct Admission {
     /// If empty, every one.
     pub origins: Vec<WebOrigin>,
-    /// If none, no token is needed.
+    /// If there is neither this nor the next, nothing is needed.
     pub tokens: Option<Tokens>,
+    /// Or a ticket.
+    pub ticket_keys: Option<TicketKeys>,
     /// Who is believed for whom it asks.
     pub proxies: Vec<AddressRange>,
     /// In which header.
@@ -57,11 +63,12 @@ pub struct Caller {
 
 impl Admission {
     /// As configured.
-    pub fn new(config: &Config, tokens: Option<Tokens>) -> Self {
+    pub fn new(config: &Config, tokens: Option<Tokens>, ticket_keys: Option<TicketKeys>) -> Self {
         let listen = &config.listen;
         Self {
             origins: listen.allowed_origins.clone(),
             tokens,
+            ticket_keys,
             proxies: listen.trusted_proxies.clone(),
             header: listen.forwarded_header,
             old_hubs: config.mesh.legacy_hubs.clone(),
@@ -113,8 +120,8 @@ impl Admission {
         !self.trusts(address) && !self.is_old_hub(Caller { address, via_proxy: false })
     }
 
-    /// Whether such a request may become a WebSocket. `proves_key`: it is a
-    /// hub's, which will have to prove the mesh key and gets nothing before.
+    /// Whether such a request may become a WebSocket, and with which ticket. `peer`: whose it says it is.
+    /// `proves_key`: it is a hub's, which will have to prove the mesh key and gets nothing before.
     ///
     /// # Errors
     /// Why not.
@@ -123,22 +130,28 @@ impl Admission {
         headers: &HeaderMap,
         query: Option<&str>,
         caller: Caller,
+        peer: Option<&str>,
         proves_key: bool,
-    ) -> Result<(), Denied> {
+    ) -> Result<Option<Granted>, Denied> {
         if let Some(origin) = headers.get(ORIGIN)
             && !self.origins.is_empty()
             && !self.origins.iter().any(|listed| listed.is(origin.as_bytes()))
         {
             return Err(Denied::Origin);
         }
-        let Some(tokens) = self.tokens.as_ref().filter(|_| !proves_key && !self.is_old_hub(caller)) else {
-            return Ok(());
+        let none_needed = self.tokens.is_none() && self.ticket_keys.is_none();
+        if none_needed || proves_key || self.is_old_hub(caller) {
+            return Ok(None);
+        }
+        let Some(shown) = bearer(headers).map(str::to_owned).or_else(|| in_query(query)) else {
+            return Err(Denied::NoToken);
         };
-        let shown = bearer(headers).map(str::to_owned).or_else(|| in_query(query));
-        match shown {
-            None => Err(Denied::NoToken),
-            Some(token) if tokens.contain(&token) => Ok(()),
-            Some(_) => Err(Denied::BadToken),
+        if self.tokens.as_ref().is_some_and(|tokens| tokens.contain(&shown)) {
+            return Ok(None);
+        }
+        match &self.ticket_keys {
+            Some(keys) if TicketKeys::is_ticket(&shown) => Ok(Some(keys.check(&shown, peer)?)),
+            _ => Err(Denied::BadToken),
         }
     }
 }
@@ -209,7 +222,7 @@ mod tests {
     fn admission(toml: &str) -> Admission {
         let mut config = Config::default();
         config.apply_file("test.toml", toml).expect("valid");
-        Admission::new(&config, None)
+        Admission::new(&config, None, None)
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -292,7 +305,7 @@ mod tests {
             "listen.allowed_origins = [\"HTTPS://App.example.org:443\", \"app://home\", \"null\"]\n",
         );
         let caller = Caller { address: ip("192.0.2.1"), via_proxy: false };
-        let check = |headers: &HeaderMap| rules.check(headers, None, caller, false);
+        let check = |headers: &HeaderMap| rules.check(headers, None, caller, None, false).map(|_| ());
         for good in ["https://app.example.org", "app://home", "null"] {
             assert_eq!(check(&headers(&[("origin", good)])), Ok(()), "{good}");
         }
@@ -303,8 +316,8 @@ mod tests {
         }
         assert_eq!(check(&HeaderMap::new()), Ok(()), "no browser");
         assert_eq!(
-            admission("").check(&headers(&[("origin", "https://any.example")]), None, caller, false),
-            Ok(())
+            admission("").check(&headers(&[("origin", "https://any.example")]), None, caller, None, false),
+            Ok(None)
         );
     }
 

@@ -1,4 +1,4 @@
-//! What the configuration names files for: certificate, key, roots and tokens.
+//! What the configuration names files for: certificate, key, roots, tokens, and keys of tickets.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use rustls::{ClientConfig, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use crate::keys::{self, KeyError};
+use crate::tickets::TicketKeys;
 use crate::tls::{self, TlsError};
 use crate::tokens::Tokens;
 
@@ -56,8 +57,10 @@ pub struct Credentials {
     pub server: Option<Arc<ServerConfig>>,
     /// What other hubs are checked with; if none, the system's roots.
     pub client: Option<Arc<ClientConfig>>,
-    /// What clients have to show; if none, nothing.
+    /// What clients have to show; if there is neither this nor the next, nothing.
     pub tokens: Option<Tokens>,
+    /// Or a ticket that one of these signed.
+    pub ticket_keys: Option<TicketKeys>,
     /// To tell whether a file is another one now.
     digests: Vec<(&'static str, Option<[u8; 32]>)>,
 }
@@ -73,6 +76,7 @@ impl Credentials {
             ("tls.key", &config.tls.key),
             ("tls.ca", &config.tls.ca),
             ("auth.token_file", &config.auth.token_file),
+            ("auth.ticket_keys", &config.auth.ticket_keys),
         ];
         // What cannot be read is told by those that need it.
         let digest = |path| fs::read(path).ok().map(|bytes| Sha256::digest(&bytes).into());
@@ -80,6 +84,7 @@ impl Credentials {
             server: tls::server(config)?,
             client: tls::client(config)?,
             tokens: Tokens::load(config)?,
+            ticket_keys: TicketKeys::load(config)?,
             digests: files.map(|(key, path)| (key, path.as_ref().and_then(digest))).into(),
         })
     }
@@ -89,8 +94,9 @@ impl Credentials {
     pub fn faults(config: &Config) -> Vec<FileFault> {
         let mesh_key = keys::named_mesh_key(config).and_then(Result::err).map(FileFault::from);
         let tokens = Tokens::load(config).err().map(FileFault::from);
+        let tickets = TicketKeys::load(config).err().map(FileFault::from);
         let tls = tls::faults(config).into_iter().map(FileFault::from);
-        mesh_key.into_iter().chain(tls).chain(tokens).collect()
+        mesh_key.into_iter().chain(tls).chain(tokens).chain(tickets).collect()
     }
 
     /// The keys whose files hold something else than in `before`.

@@ -345,7 +345,7 @@ pub(crate) fn site(config: &Config, credentials: &Credentials, edge: Edge) -> Si
         max_message_size: config.listen.max_message_size,
         pages: if config.metrics.public { Pages::PublicWithMetrics } else { Pages::Public },
         tls: credentials.server.clone(),
-        admission: Admission::new(config, credentials.tokens.clone()),
+        admission: Admission::new(config, credentials.tokens.clone(), credentials.ticket_keys.clone()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::direct::{Sessions, Turn};
 use crate::outbox::Outbox;
 use crate::per_address::Addresses;
 use crate::tally::EdgeCounters;
+use crate::tickets::InUse;
 
 /// Events that may wait for the driver. When it is full, whoever has one more
 /// waits, and so stops reading its own socket.
@@ -143,6 +144,7 @@ struct Shared {
     closings: Arc<Semaphore>,
     accepted: AtomicU64,
     addresses: Arc<Addresses>,
+    tickets: Arc<InUse>,
     counters: Arc<EdgeCounters>,
     sessions: Arc<Sessions>,
 }
@@ -164,8 +166,9 @@ impl Edge {
         let budget = Arc::new(Semaphore::new(EVENT_BUDGET_KIB as usize));
         let closings = Arc::new(Semaphore::new(CLOSINGS));
         let (accepted, addresses, counters) = (AtomicU64::new(0), Arc::default(), Arc::default());
-        let sessions = Arc::default();
-        let shared = Shared { events, queries, budget, closings, accepted, addresses, counters, sessions };
+        let (tickets, sessions) = Default::default();
+        let shared =
+            Shared { events, queries, budget, closings, accepted, addresses, tickets, counters, sessions };
         let edge = Self(Arc::new(shared));
         (edge, Intake { events: event_intake, queries: query_intake })
     }
@@ -173,6 +176,11 @@ impl Edge {
     /// What is counted here for monitoring; anyone may.
     pub fn counters(&self) -> &Arc<EdgeCounters> {
         &self.0.counters
+    }
+
+    /// Which tickets with limits are in use.
+    pub fn tickets(&self) -> &Arc<InUse> {
+        &self.0.tickets
     }
 
     /// Who is connected, by address.

@@ -20,7 +20,6 @@ use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode, http};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pigeonhub_proto::control::{Answer, Command, HubInfo, Status};
-use pigeonhub_proto::io::Request;
 use rustls::ServerConfig;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,6 +29,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
 pub use self::cors::Cors;
+use self::door::Wanted;
 use crate::admission::Admission;
 use crate::edge::{Edge, EdgeEvent};
 use crate::handshake;
@@ -37,7 +37,7 @@ use crate::listener::Handshake;
 use crate::monitor;
 use crate::outbox::Outbox;
 use crate::process::Process;
-use crate::session::{self, Limit, Session};
+use crate::session::{self, Session};
 use crate::stream::{Pipe, linger};
 
 /// The request line and headers together, in bytes; more is answered with 431.
@@ -128,12 +128,12 @@ async fn enter<S>(stream: Pipe<S>, remote: IpAddr, site: Arc<Site>, handshake: H
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (stream, sent_early, request) = pages(stream, remote, Arc::clone(&site), &handshake).await?;
-    let (config, is_hub) = (session::config(site.max_message_size), request.mesh && site.hub_enabled);
-    let is_client = !is_hub && request.peer_id.is_some();
+    let (stream, sent_early, wanted) = pages(stream, remote, Arc::clone(&site), &handshake).await?;
+    let (config, request) = (session::config(site.max_message_size), &wanted.request);
+    let is_client = !(request.mesh && site.hub_enabled) && request.peer_id.is_some();
     let ws = WebSocketStream::from_partially_read(stream, sent_early, Role::Server, Some(config)).await;
-    let place = match door::enter(&site, &request) {
-        Ok(place) => place,
+    let limit = match door::enter(&site, &wanted) {
+        Ok(limit) => limit,
         // It has a place among those on their way until it is gone.
         Err(too_many) => {
             let reason = too_many.to_string();
@@ -145,7 +145,7 @@ where
         }
     };
     drop(handshake);
-    let limit = place.map(|place| Limit::new(place, is_hub));
+    let request = wanted.request;
     let (conn, outbox) = (site.edge.next_accepted(), Arc::new(Outbox::new()));
     if !site.edge.send(EdgeEvent::Accepted { conn, request, outbox: Arc::clone(&outbox) }).await {
         // The hub stopped just now: a close in order tells the client to come again.
@@ -163,7 +163,7 @@ async fn pages<S>(
     remote: IpAddr,
     site: Arc<Site>,
     handshake: &Handshake,
-) -> Option<(S, Vec<u8>, Request)>
+) -> Option<(S, Vec<u8>, Wanted)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -206,7 +206,7 @@ async fn answer(
     request: http::Request<Incoming>,
     remote: IpAddr,
     site: &Site,
-    wanted: &Mutex<Option<Request>>,
+    wanted: &Mutex<Option<Wanted>>,
 ) -> Response<Body> {
     let (parts, _) = request.into_parts();
     site.edge.counters().requests.one();

@@ -75,5 +75,6 @@ pub mod stream;
 pub mod tally;
 #[cfg(test)]
 mod test_dir;
+pub mod tickets;
 pub mod tls;
 pub mod tokens;

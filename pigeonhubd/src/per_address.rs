@@ -86,6 +86,9 @@ pub enum TooMany {
     /// Connections within a short time.
     #[error("Too many connects from your address; wait a few seconds")]
     Connects,
+    /// Connections at once with one ticket.
+    #[error("Too many connections with your ticket")]
+    Ticket,
 }
 
 /// Everyone who is connected or was a moment ago.
@@ -116,11 +119,12 @@ struct Address {
     messages: Option<Bucket>,
 }
 
-type Bucket = RateLimiter<NotKeyed, InMemoryState, SinceStart, NoOpMiddleware<Nanos>>;
+/// Has room for so many a second.
+pub(crate) type Bucket = RateLimiter<NotKeyed, InMemoryState, SinceStart, NoOpMiddleware<Nanos>>;
 
 /// Time since this process had its first address.
 #[derive(Clone, Debug)]
-struct SinceStart(Instant);
+pub(crate) struct SinceStart(Instant);
 
 impl Clock for SinceStart {
     type Instant = Nanos;
@@ -130,7 +134,8 @@ impl Clock for SinceStart {
     }
 }
 
-fn bucket(per_second: u32, origin: Instant) -> Option<Bucket> {
+/// Of a rate; none if that is 0. Counts the time since `origin`.
+pub(crate) fn bucket(per_second: u32, origin: Instant) -> Option<Bucket> {
     let rate = NonZeroU32::new(per_second)?;
     let burst = NonZeroU32::new(per_second.saturating_mul(BURST))?;
     Some(RateLimiter::direct_with_clock(Quota::per_second(rate).allow_burst(burst), SinceStart(origin)))

@@ -45,6 +45,7 @@ pub(super) fn unseen(config: &Config) -> impl Iterator<Item = Fault> {
         ("tls.key", &tls.key),
         ("tls.ca", &tls.ca),
         ("auth.token_file", &auth.token_file),
+        ("auth.ticket_keys", &auth.ticket_keys),
     ];
     named.into_iter().filter_map(|(key, path)| {
         let path = path.as_deref()?;

@@ -160,7 +160,8 @@ fn owned(what: &'static str, path: &Path, meta: &Metadata, uid: Option<u32>) -> 
 pub(super) fn named_files(ground: &Ground) -> Vec<Finding> {
     const WHAT: &str = "named files";
     let (tls, auth) = (&ground.config.tls, &ground.config.auth);
-    let named = [&tls.cert, &tls.key, &tls.ca, &auth.token_file].into_iter().flatten().count();
+    let named =
+        [&tls.cert, &tls.key, &tls.ca, &auth.token_file, &auth.ticket_keys].into_iter().flatten().count();
     // The mesh key is looked at by itself.
     let faults = files::faults(&ground.config).into_iter().filter(|fault| fault.key != "mesh.key_file");
     let mut findings: Vec<Finding> = faults

@@ -20,9 +20,10 @@ use super::{Body, HEADER_TIMEOUT, Site, text};
 use crate::admission::{Caller, Denied};
 use crate::handshake;
 use crate::listener::Handshake;
-use crate::per_address::{Place, TooMany};
-use crate::session;
+use crate::per_address::TooMany;
+use crate::session::{self, Limit};
 use crate::stream::linger;
+use crate::tickets::Granted;
 
 /// The first byte of TLS: a record of its handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -86,7 +87,7 @@ pub(super) fn upgrade(
     parts: &http::request::Parts,
     remote: IpAddr,
     site: &Site,
-    wanted: &Mutex<Option<Request>>,
+    wanted: &Mutex<Option<Wanted>>,
 ) -> Response<Body> {
     let refusals = &site.edge.counters().refusals;
     let headers = match handshake::accept(parts) {
@@ -101,9 +102,12 @@ pub(super) fn upgrade(
         }
     };
     let caller = site.admission.caller(&parts.headers, remote);
-    let request = handshake::request(parts, caller);
+    let mut request = handshake::request(parts, caller);
     let proves_key = request.mesh && site.hub_enabled;
-    if let Err(denied) = site.admission.check(&parts.headers, parts.uri.query(), caller, proves_key) {
+    let (query, peer) = (parts.uri.query(), request.peer_id.as_deref());
+    let checked = site.admission.check(&parts.headers, query, caller, peer, proves_key);
+    let granted = checked.as_ref().ok().cloned().flatten();
+    if let Err(denied) = checked {
         tracing::debug!("a WebSocket for {} was refused: {denied}", caller.address);
         if denied == Denied::Origin {
             refusals.origin.one();
@@ -114,7 +118,8 @@ pub(super) fn upgrade(
         response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     }
-    *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    request.ticket = granted.as_ref().map(|granted| Arc::clone(&granted.ticket));
+    *wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Wanted { request, granted });
     let mut response = Response::default();
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response.headers_mut().extend(headers);
@@ -142,16 +147,31 @@ pub(super) fn too_often() -> Response<Body> {
     response
 }
 
-/// A place among the connections of the request's address; none is needed for an old hub.
-pub(super) fn enter(site: &Site, request: &Request) -> Result<Option<Place>, TooMany> {
+/// A WebSocket that may be opened.
+pub(super) struct Wanted {
+    pub(super) request: Request,
+    /// The ticket that was shown for it.
+    pub(super) granted: Option<Granted>,
+}
+
+/// A place among the connections of the ticket, if it has limits, and one among those of the request's
+/// address; none is needed for an old hub.
+pub(super) fn enter(site: &Site, wanted: &Wanted) -> Result<Option<Limit>, TooMany> {
+    let Wanted { request, granted } = wanted;
+    let is_hub = request.mesh && site.hub_enabled;
     let caller = Caller { address: request.remote, via_proxy: request.via_proxy };
     if site.admission.is_old_hub(caller) {
         return Ok(None);
     }
     let refusals = &site.edge.counters().refusals;
-    let entered = site.edge.addresses().enter(caller, site.admission.rates);
-    entered.map(Some).inspect_err(|too_many| match too_many {
+    let ticket = granted.as_ref().map_or(Ok(None), |granted| site.edge.tickets().enter(granted));
+    let entered = ticket.and_then(|ticket| {
+        let place = site.edge.addresses().enter(caller, site.admission.rates)?;
+        Ok(Some(Limit::new(place, is_hub).with_ticket(ticket)))
+    });
+    entered.inspect_err(|too_many| match too_many {
         TooMany::Connections => refusals.address_connections.one(),
         TooMany::Connects => refusals.address_connects.one(),
+        TooMany::Ticket => refusals.token.one(),
     })
 }

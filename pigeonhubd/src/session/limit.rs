@@ -10,6 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::driver::Clock;
 use crate::outbox::{Item, Outbox};
 use crate::per_address::Place;
+use crate::tickets::TicketPlace;
 
 /// Messages of one session that are refused before it is closed.
 pub const MAX_REFUSED: u32 = 1000;
@@ -24,6 +25,8 @@ const CONTROL_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Limit {
     place: Place,
+    /// That of its ticket, if that has limits.
+    ticket: Option<TicketPlace>,
     /// Whether it is a hub, or says so: binary messages of the mesh have limits of their own.
     hub: bool,
     refused: u32,
@@ -34,7 +37,12 @@ pub struct Limit {
 impl Limit {
     /// For a session that counts as `place`.
     pub fn new(place: Place, hub: bool) -> Self {
-        Self { place, hub, refused: 0, control: (MOST_CONTROL, Instant::now()) }
+        Self { place, ticket: None, hub, refused: 0, control: (MOST_CONTROL, Instant::now()) }
+    }
+
+    /// With the limits of its ticket.
+    pub fn with_ticket(self, ticket: Option<TicketPlace>) -> Self {
+        Self { ticket, ..self }
     }
 
     /// Whether a message may be passed on.
@@ -48,7 +56,9 @@ impl Limit {
             }
             Message::Close(_) | Message::Frame(_) => true,
             Message::Binary(_) if self.hub => true,
-            Message::Text(_) | Message::Binary(_) => self.place.message(),
+            Message::Text(_) | Message::Binary(_) => {
+                self.ticket.as_ref().is_none_or(TicketPlace::message) && self.place.message()
+            }
         }
     }
 
@@ -74,7 +84,7 @@ impl Limit {
             Message::Ping(_) | Message::Pong(_) if self.refused > MAX_REFUSED => {
                 Some(String::from("Too many pings and pongs"))
             }
-            _ if self.refused > MAX_REFUSED => Some(String::from("Too many messages from your address")),
+            _ if self.refused > MAX_REFUSED => Some(format!("Too many messages {}", self.whose().0)),
             Message::Text(text) => {
                 outbox.push(Item::Text(self.error(text))).err().map(|full| format!("too slow: {full}"))
             }
@@ -88,12 +98,20 @@ impl Limit {
         }
     }
 
+    /// The limit that is met first, and how many a second it is.
+    fn whose(&self) -> (&'static str, u32) {
+        let (address, ticket) = (self.place.rate(), self.ticket.as_ref().map_or(0, TicketPlace::rate));
+        if ticket > 0 && (address == 0 || ticket < address) {
+            ("with your ticket", ticket)
+        } else {
+            ("from your address", address)
+        }
+    }
+
     /// As floor 1 would say it, with the target that a signal had.
     fn error(&self, text: &str) -> String {
-        let told = format!(
-            "too many messages from your address: {} a second are carried; this one was not",
-            self.place.rate()
-        );
+        let (whose, rate) = self.whose();
+        let told = format!("too many messages {whose}: {rate} a second are carried; this one was not");
         let frame = ClientFrame::parse(text).ok();
         let target = frame.as_ref().and_then(|frame| frame.target);
         let network = frame.as_ref().filter(|_| target.is_some()).map(|frame| &*frame.network);

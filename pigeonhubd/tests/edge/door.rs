@@ -1,6 +1,7 @@
 //! Who is let in: origins, tokens, proxies, limits of one address.
 
 use std::io::Write;
+use std::num::NonZeroU32;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use pigeonhub_proto::io::ClosedBy;
 use pigeonhubd::admission::Admission;
 use pigeonhubd::listener::MAX_HANDSHAKES;
 use pigeonhubd::session::MAX_REFUSED;
+use pigeonhubd::tickets::{self, Claims, TicketKeys};
 use pigeonhubd::tokens::Tokens;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -32,8 +34,8 @@ pub(crate) fn secret(folder: &Folder, name: &str, text: &str) -> PathBuf {
 fn ground(toml: &str) -> Ground {
     let mut config = Config::default();
     config.apply_file("test.toml", toml).unwrap();
-    let tokens = Tokens::load(&config).unwrap();
-    Ground::with(|site| site.admission = Admission::new(&config, tokens), 2000)
+    let (tokens, ticket_keys) = (Tokens::load(&config).unwrap(), TicketKeys::load(&config).unwrap());
+    Ground::with(|site| site.admission = Admission::new(&config, tokens, ticket_keys), 2000)
 }
 
 /// The answer to a handshake with more headers and query, head and body.
@@ -106,6 +108,65 @@ async fn a_token_is_asked_for_in_either_place_and_never_of_hubs() {
     }
     let (health, _) = ground.http("GET /health", "").await;
     assert!(health.starts_with("http/1.1 200"), "pages need none");
+}
+
+/// `me` is no peer id, which is the hub's to say.
+#[tokio::test]
+async fn a_ticket_does_where_a_token_does() {
+    let folder = Folder::new();
+    let tokens = secret(&folder, "tokens", "0123456789abcdef\n");
+    let line = "HS256 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+    let keys = secret(&folder, "keys", line);
+    let mut ground = ground(&format!(
+        "auth.token_file = \"{}\"\nauth.ticket_keys = \"{}\"\n",
+        tokens.display(),
+        keys.display()
+    ));
+    let exp = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 60;
+    let sign = |claims: Claims| tickets::sign(&Claims { exp, ..claims }, &keys).unwrap();
+    let peer = "a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1";
+    let networks = Some(vec![String::from("game-*")]);
+    let [free, bound] = [None, Some(peer.to_owned())]
+        .map(|peer_id| sign(Claims { peer_id, networks: networks.clone(), ..Claims::default() }));
+    for good in [format!("&token={free}"), String::from("&token=0123456789abcdef")] {
+        assert!(shake(&ground, &good, "").await.starts_with("HTTP/1.1 101"), "{good}");
+    }
+    let header = format!("Authorization: Bearer {free}\r\n");
+    assert!(shake(&ground, "", &header).await.starts_with("HTTP/1.1 101"));
+    let (_, request, _) = ground.accepted().await;
+    assert_eq!(request.ticket.map(|ticket| ticket.networks.clone()), Some(networks));
+    for (bad, fault) in [
+        (bound.as_str(), "it is for another peer id"),
+        (&free[..free.len() - 5], "no key of this hub signed it"),
+        ("a.b", "that token is not valid here"),
+    ] {
+        let refused = shake(&ground, &format!("&token={bad}"), "").await;
+        assert!(refused.starts_with("HTTP/1.1 401") && refused.contains(fault), "{refused}");
+        assert!(!refused.contains(bad), "{refused}");
+    }
+    assert!(shake(&ground, "", "").await.starts_with("HTTP/1.1 401"));
+}
+
+#[tokio::test]
+async fn a_ticket_has_so_many_connections_and_messages() {
+    let folder = Folder::new();
+    let keys = secret(&folder, "keys", "HS256 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+    let mut ground = ground(&format!("auth.ticket_keys = \"{}\"\n", keys.display()));
+    let exp = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() + 60;
+    let (max_connections, max_messages_per_second) = (NonZeroU32::new(1), NonZeroU32::new(1));
+    let claims = Claims { exp, max_connections, max_messages_per_second, ..Claims::default() };
+    let url = ground.url(&format!("/?peerId=me&token={}", tickets::sign(&claims, &keys).unwrap()));
+    let (mut first, _) = connect_async(&url).await.unwrap();
+    let (_, _, outbox) = ground.accepted().await;
+    outbox.read();
+    let (mut second, _) = connect_async(&url).await.unwrap();
+    let reason = String::from("Too many connections with your ticket");
+    assert_eq!(close_of(&mut second).await, (1008, reason));
+    for _ in 0..100 {
+        send(&mut first, r#"{"type":"ping"}"#).await.unwrap();
+    }
+    let told = first.next().await.unwrap().unwrap().into_text().unwrap();
+    assert!(told.contains("too many messages with your ticket: 1 a second are carried"), "{told}");
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ const PER_ADDRESS: Kind = count(0, 1_000_000);
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 44] = [
+pub static KEYS: [Key; 45] = [
     key!(
         runtime_dir,
         PATH,
@@ -295,6 +295,17 @@ pub static KEYS: [Key; 44] = [
         "The tokens of clients, one a line of 16 to 256 bytes, # before a remark: a file that not everyone can read. \
          With it a client needs one of them, as \"Authorization: Bearer TOKEN\" or as ?token=TOKEN; others get 401. \
          Hubs need none: they prove the mesh key. Read again at each reload. If empty: no token is needed."
+    ),
+    key!(
+        auth.ticket_keys,
+        PATH,
+        None,
+        None,
+        "The keys of clients' tickets, 16 at most: a file that not everyone can read, with \"HS256 \" and a secret of 32 \
+         bytes or more in base64 in a line, or Ed25519 public keys in PEM. A client shows a ticket where it would show a \
+         token; with this key set it needs one or the other. A ticket is a JSON Web Token with \"exp\" and, as it may be, \
+         peerId, networks, maxConnections, maxMessagesPerSecond, maxAnnounceBytes: see pigeonctl(1). Read again at \
+         each reload."
     ),
     key!(
         hub.enabled,

@@ -125,6 +125,7 @@ pub struct Tls {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
     pub token_file: Option<PathBuf>,
+    pub ticket_keys: Option<PathBuf>,
 }
 
 /// `[hub]`
