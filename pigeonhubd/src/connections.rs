@@ -122,6 +122,11 @@ impl Connections {
                     outbox.ping();
                 }
             }
+            Output::Charge { conn, messages } => {
+                if let Some(outbox) = self.outbox(conn) {
+                    outbox.charge(messages);
+                }
+            }
             Output::Read { conn } => {
                 if let Some(outbox) = self.outbox(conn) {
                     outbox.read();

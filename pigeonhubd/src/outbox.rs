@@ -4,6 +4,7 @@
 //! sends many of them with a single write.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -81,6 +82,8 @@ pub struct Outbox {
     state: Mutex<State>,
     /// Frames are masked, as a client's have to be (RFC 6455, section 5.3).
     masked: bool,
+    /// Messages that what the far end said cost, and that its limit does not know yet.
+    charged: AtomicU32,
     /// What the session may do by itself.
     pub standing: Standing,
 }
@@ -147,6 +150,17 @@ impl Outbox {
     /// Whether a sign of life was asked for. It is not from now on.
     pub fn take_asked(&self) -> bool {
         std::mem::take(&mut self.lock().asked)
+    }
+
+    /// What the far end said cost as much as so many messages more.
+    pub fn charge(&self, messages: u32) {
+        let add = |charged: u32| Some(charged.saturating_add(messages));
+        let _ = self.charged.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+    }
+
+    /// How many those are since the last time.
+    pub fn take_charged(&self) -> u32 {
+        self.charged.swap(0, Ordering::Relaxed)
     }
 
     /// Puts a text at the end that comes in pieces, each of them UTF-8, unless [`MAX_DIRECT`]

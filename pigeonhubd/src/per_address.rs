@@ -117,6 +117,8 @@ struct Address {
     connects: Option<Bucket>,
     pages: Option<Bucket>,
     messages: Option<Bucket>,
+    /// Messages that what it sent cost besides, and that have not been counted yet.
+    owes: AtomicU64,
 }
 
 /// Has room for so many a second.
@@ -146,6 +148,21 @@ fn has_room(bucket: Option<&Bucket>) -> bool {
 }
 
 impl Address {
+    /// Pays as much as there is room for. True if nothing is owed any more.
+    fn pays(&self) -> bool {
+        let Some(bucket) = &self.messages else { return true };
+        loop {
+            let owes = self.owes.load(Ordering::Relaxed);
+            let part = u32::try_from(owes.min(u64::from(self.rates.messages))).unwrap_or(u32::MAX);
+            let Some(part) = NonZeroU32::new(part) else { return true };
+            if !matches!(bucket.check_n(part), Ok(Ok(()))) {
+                return false;
+            }
+            let less = |owes: u64| Some(owes.saturating_sub(part.get().into()));
+            let _ = self.owes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+    }
+
     fn new(rates: Rates, open: Arc<AtomicU32>, origin: Instant) -> Self {
         Self {
             rates,
@@ -156,6 +173,7 @@ impl Address {
             // As often as it may connect, and counted apart: neither takes room from the other.
             pages: bucket(rates.connects, origin),
             messages: bucket(rates.messages, origin),
+            owes: AtomicU64::new(0),
         }
     }
 }
@@ -168,9 +186,17 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether one more message may come.
+    /// Whether one more message may come: the address first pays what it owes.
     pub fn message(&self) -> bool {
-        has_room(self.address.as_ref().and_then(|address| address.messages.as_ref()))
+        let Some(address) = &self.address else { return true };
+        address.pays() && has_room(address.messages.as_ref())
+    }
+
+    /// What came cost as much as so many messages more.
+    pub fn charge(&self, messages: u32) {
+        if let Some(address) = self.address.as_ref().filter(|address| address.messages.is_some()) {
+            address.owes.fetch_add(u64::from(messages), Ordering::Relaxed);
+        }
     }
 
     /// Messages a second that may come, for those who are told; 0 if there is no limit.

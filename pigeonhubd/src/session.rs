@@ -325,7 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
             other => other,
         };
         if let Some(limit) = &mut self.limit
-            && !limit.takes(&message)
+            && !limit.takes(&message, &self.outbox)
         {
             self.edge.counters().messages_refused.one();
             return limit.refuse(&message, &self.outbox);

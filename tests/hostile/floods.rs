@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pigeonhub_proto::wire::client::MAX_ANNOUNCE_DATA;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 use serde_json::json;
 
 use super::{MIB, PROXY, Siege, from, in_parallel, peer, stranger};
-use crate::harness::{Ground, Hub, Need, Net, Plan, Raw, skipped};
+use crate::harness::{Ground, Hub, Need, Net, Plan, Raw, skipped, until};
 
 /// Announces as large as may be, in as many networks as may be, from ever other addresses.
 #[test]
@@ -52,6 +52,55 @@ fn announces_as_large_as_may_be() {
     });
     let refused = refused.into_inner();
     assert!(refused >= CLIENTS * NETWORKS / 10, "{refused}");
+}
+
+/// One client in a network of 80, from one address, that has something new to say of itself each time.
+#[test]
+fn announcing_again_and_again() {
+    const OTHERS: usize = 79;
+    const AGAIN: usize = 900;
+    /// The least that each meets, by `max_candidates`.
+    const MET: usize = 60;
+    let mut siege = Siege::new();
+    let begin = Instant::now();
+    let (told, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    siege.attacked("900 announces of 4 KiB in a network of 80", 64, |hub, turn| {
+        turns.fetch_add(1, Ordering::Relaxed);
+        let join = |number: usize| {
+            let address = format!("198.51.100.{number}");
+            let socket = stranger(hub, &peer(turn * 1000 + number), &address).expect("room for each");
+            let mut raw = Raw::over(socket);
+            raw.say(&json!({"type": "announce", "networkName": "crowd", "data": {}}));
+            raw
+        };
+        let mut others: Vec<Raw> = (1..=OTHERS).map(join).collect();
+        others.iter_mut().for_each(|other| drop(other.settle()));
+        let id = peer(turn * 1000);
+        let mut attacker = Raw::over(stranger(hub, &id, "203.0.113.7").expect("room for it"));
+        for number in 0..AGAIN {
+            let pad = format!("{number:04096}");
+            attacker.say(&json!({"type": "announce", "networkName": "crowd", "data": {"pad": pad}}));
+        }
+        attacker.settle();
+        let mut heard = vec![0; OTHERS];
+        until("somebody hears of the last one", || {
+            let mut last = None;
+            for (count, other) in heard.iter_mut().zip(&mut others) {
+                for message in other.take().0 {
+                    let of_it = message["type"] == "peer-discovered" && message["data"]["peerId"] == *id;
+                    *count += usize::from(of_it);
+                    let pad = message["data"]["pad"].as_str().and_then(|pad| pad.parse().ok());
+                    last = last.or((of_it && pad == Some(AGAIN - 1)).then_some(()));
+                }
+            }
+            last
+        });
+        told.fetch_add(heard.into_iter().max().unwrap_or_default(), Ordering::Relaxed);
+    });
+    // Each telling takes the time that its messages are worth at a thousand a second.
+    let most = begin.elapsed().as_millis() as usize / (2 * MET) + 3 * turns.into_inner();
+    let told = told.into_inner();
+    assert!(told > 0 && told <= most, "{told} of {most}");
 }
 
 /// Asks for pages on one connection until that is closed; how many were answered with which status.

@@ -180,6 +180,13 @@ pub enum Output {
         /// The connection.
         conn: ConnId,
     },
+    /// What a client said cost as much as so many messages more: they count for what its address may send.
+    Charge {
+        /// The connection.
+        conn: ConnId,
+        /// How many.
+        messages: u32,
+    },
     /// Start reading an accepted WebSocket.
     Read {
         /// The connection.

@@ -49,7 +49,7 @@ impl Limit {
     ///
     /// Pings and pongs have room of their own: a client that cannot answer would lose its id to
     /// whoever shares its address and sends on and on.
-    pub(super) fn takes(&mut self, message: &Message) -> bool {
+    pub(super) fn takes(&mut self, message: &Message, outbox: &Outbox) -> bool {
         match message {
             Message::Ping(_) | Message::Pong(_) => {
                 self.place.rate() == 0 || self.has_room_for_control(Instant::now())
@@ -57,6 +57,7 @@ impl Limit {
             Message::Close(_) | Message::Frame(_) => true,
             Message::Binary(_) if self.hub => true,
             Message::Text(_) | Message::Binary(_) => {
+                self.place.charge(outbox.take_charged());
                 self.ticket.as_ref().is_none_or(TicketPlace::message) && self.place.message()
             }
         }
@@ -136,16 +137,31 @@ mod tests {
 
     #[test]
     fn nobody_takes_the_room_for_anothers_pongs_or_messages() {
+        let outbox = Outbox::new();
         let [mut loud, mut victim] = of_one_address();
         let (text, pong) = (Message::text("{}"), Message::Pong(Bytes::new()));
-        while loud.takes(&text) {}
-        assert!(!victim.takes(&text), "messages are the address's");
-        assert!((0..MOST_CONTROL).all(|_| victim.takes(&pong)), "its answers are its own");
+        while loud.takes(&text, &outbox) {}
+        assert!(!victim.takes(&text, &outbox), "messages are the address's");
+        assert!((0..MOST_CONTROL).all(|_| victim.takes(&pong, &outbox)), "its answers are its own");
         let [mut loud, mut victim] = of_one_address();
         for _ in 0..10_000 {
-            loud.takes(&pong);
+            loud.takes(&pong, &outbox);
         }
-        assert!(victim.takes(&text) && victim.takes(&pong));
+        assert!(victim.takes(&text, &outbox) && victim.takes(&pong, &outbox));
+    }
+
+    #[test]
+    fn what_a_message_cost_besides_counts_with_the_next() {
+        let (outbox, text) = (Outbox::new(), Message::text("{}"));
+        let [mut costly, mut other] = of_one_address();
+        assert!(costly.takes(&text, &outbox));
+        // Of five a second fifty may come at once.
+        outbox.charge(40);
+        assert!(costly.takes(&text, &outbox));
+        outbox.charge(1000);
+        assert!((0..20).all(|_| !costly.takes(&text, &outbox)), "it owes more than there is");
+        assert!((0..20).all(|_| !other.takes(&text, &Outbox::new())), "and its address does");
+        assert_eq!(outbox.take_charged(), 0);
     }
 
     #[test]

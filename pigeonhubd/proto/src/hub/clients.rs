@@ -133,10 +133,18 @@ impl Hub {
             session.networks.reserve_exact(1);
             session.networks.push(Arc::clone(&network));
         }
-        let claim = self.own_claim(&network, peer, Home::Session(conn), data.shown.into());
+        self.counters.announces += 1;
+        let home = Home::Session(conn);
+        let before = self.directory.own_claim(&network, &peer.id).filter(|claim| claim.home == home);
+        let news = before.map(|claim| *claim.shown != *data.shown);
+        let claim = self.own_claim(&network, peer, home, data.shown.into());
+        if let Some(news) = news {
+            self.directory.claim(&network, peer, claim);
+            return self.repeat(conn, &network, news);
+        }
         self.claim_own(&network, peer, claim);
         self.take_elsewhere(conn, &network, peer.id);
-        self.counters.announces += 1;
+        self.charge(conn, &network);
         self.event(Event::PeerAnnounced { peer_id: peer.id, network: plain_network(&network).to_owned() });
     }
 

@@ -137,6 +137,14 @@ impl Hub {
         }
     }
 
+    /// Tells a peer here once more of those it has met.
+    pub(super) fn tell_again(&mut self, key: EntryKey) {
+        let met = self.directory.get(key).map(|entry| entry.met.clone()).unwrap_or_default();
+        for other in met {
+            self.tell_one_in_turn(key, other);
+        }
+    }
+
     /// Another hub chose pairs of its peer and peers here.
     pub(super) fn introduced(&mut self, network: &str, peer: Id, to: &[Id]) {
         let Some(key) = self.directory.key(network, &peer) else { return };

@@ -7,6 +7,7 @@
 //! | `claims` | whose a peer id is, when two hubs have a connection of it |
 //! | `discovery` | who is told of whom |
 //! | `introductions` | who is to be told of whom at other hubs |
+//! | `repeats` | announcements that a client makes again |
 //! | `rooms` | in which order, in small networks |
 //! | `joining` | dials, bootstraps, the WebSocket handshake |
 //! | `links` | open links: frames in and out, heartbeats |
@@ -40,6 +41,7 @@ mod probe;
 mod pulse;
 mod relay;
 mod reload;
+mod repeats;
 mod report;
 mod rooms;
 mod sessions;
@@ -109,6 +111,7 @@ pub struct Hub {
     claims: claims::Claims,
     introductions: introductions::Introductions,
     rooms: rooms::Rooms,
+    repeats: repeats::Repeats,
     relay: relay::Relay,
     probes: probe::Probes,
     twin: Option<twin::Twin>,
@@ -151,6 +154,7 @@ impl Hub {
             claims: claims::Claims::default(),
             introductions: introductions::Introductions::default(),
             rooms: rooms::Rooms::default(),
+            repeats: repeats::Repeats::default(),
             relay: relay::Relay::default(),
             probes: probe::Probes::default(),
             twin: None,
@@ -202,6 +206,7 @@ impl Hub {
             self.tick();
         }
         if ticks {
+            self.tell_repeats();
             self.tell_rooms();
         }
         self.settle();
@@ -235,7 +240,7 @@ impl Hub {
 
     /// When to call [`Self::handle`] with [`Input::Timer`], if nothing comes before.
     pub fn poll_timeout(&self) -> Time {
-        let mut at = self.next_tick.min(self.rooms.due());
+        let mut at = self.next_tick.min(self.rooms.due()).min(self.repeats.due());
         if self.settings.hub_enabled {
             at =
                 at.min(self.gossip_at()).min(self.settle_at()).min(self.presence_at()).min(self.streams_at());

@@ -288,16 +288,22 @@ impl Hub {
 
     /// Tells two peers that met of each other, when their time has come.
     pub(super) fn tell_in_turn(&mut self, a: EntryKey, b: EntryKey) {
-        let (Some(one), Some(two)) = (self.directory.get(a), self.directory.get(b)) else { return };
-        let network = Arc::clone(&one.network);
+        self.tell_one_in_turn(a, b);
+        self.tell_one_in_turn(b, a);
+    }
+
+    /// Tells one peer, if it is here, of another, when its time has come.
+    pub(super) fn tell_one_in_turn(&mut self, receiver: EntryKey, other: EntryKey) {
+        let (Some(to), Some(of)) = (self.directory.get(receiver), self.directory.get(other)) else { return };
+        let network = Arc::clone(&to.network);
         if !self.is_room(&network) {
-            self.tell_of(a, b);
-            return self.tell_of(b, a);
+            return self.tell_of(receiver, other);
         }
-        let here = [(one, two), (two, one)].into_iter().filter(|(receiver, _)| receiver.session().is_some());
-        let owed: Vec<Pair> = here.map(|(receiver, other)| (receiver.peer.id, other.peer.id)).collect();
-        let now = self.now.mono;
-        self.rooms.change(&network, |room| owed.into_iter().for_each(|(to, of)| room.owe(to, of, now)));
+        if to.session().is_none() {
+            return;
+        }
+        let (to, of, now) = (to.peer.id, of.peer.id, self.now.mono);
+        self.rooms.change(&network, |room| room.owe(to, of, now));
     }
 
     /// Tells those whose time has come.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::{SessionEnd, TurnedAway};
+use super::repeats::Repeated;
 use super::{Hub, close, draining};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
@@ -29,6 +30,9 @@ pub(super) struct Session {
     /// When the ping that it has not answered yet was sent.
     pub(super) pinged_at: Option<Time>,
     pub(super) networks: Vec<Arc<str>>,
+    /// It has announced itself, here or there.
+    pub(super) announced: bool,
+    pub(super) repeated: Option<Box<Repeated>>,
     /// Orders it among the sessions of this peer at all hubs; 0 before it announces itself.
     pub(super) stamp: u64,
     pub(super) ticket: Option<Arc<Ticket>>,
@@ -163,8 +167,9 @@ impl Hub {
         ticket: Option<Arc<Ticket>>,
     ) {
         let heard_at = self.awake();
-        let (pinged_at, networks, stamp) = (None, Vec::new(), 0);
-        let session = Session { peer, remote, heard_at, pinged_at, networks, stamp, ticket };
+        let (pinged_at, networks, announced, repeated, stamp) = Default::default();
+        let session =
+            Session { peer, remote, heard_at, pinged_at, networks, announced, repeated, stamp, ticket };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);

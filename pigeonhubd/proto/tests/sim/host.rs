@@ -261,6 +261,7 @@ impl World {
                 }
                 self.send(number, conn, Message::Binary(bytes));
             }
+            Output::Charge { .. } => {}
             Output::Ping { conn } => self.send(number, conn, Message::Ping),
             Output::Read { conn } => self.read(number, conn),
             Output::Close { conn, code, reason } => self.close(number, conn, code, reason),

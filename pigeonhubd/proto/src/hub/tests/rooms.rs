@@ -65,16 +65,26 @@ fn who_comes_one_by_one_does_not_wait_for_long() {
 }
 
 #[test]
-fn who_announces_itself_again_is_told_of_all_again_and_they_of_it() {
+fn who_announces_itself_again_is_told_of_all_again_and_they_of_what_is_new() {
     let mut bench = Bench::new(Settings::default());
     for n in 1..=3 {
         bench.join(n.into(), peer(n));
     }
     bench.wait(Duration::from_secs(5));
-    let said = bench.tell(Input::Text { conn: ConnId(2), text: r#"{"type":"announce","data":{}}"# });
-    let mut again = [told(&said), told(&bench.wait(Duration::from_secs(5)))].concat();
-    again.sort_unstable();
-    assert_eq!(again, [(1, 2), (2, 1), (2, 3), (3, 2)]);
+    let mut announce = |text| {
+        let said = bench.tell(Input::Text { conn: ConnId(2), text });
+        let charge = |output: &Output| match output {
+            Output::Charge { conn, messages } => Some((*conn, *messages)),
+            _ => None,
+        };
+        assert_eq!(said.iter().filter_map(charge).collect::<Vec<_>>(), [(ConnId(2), 4)]);
+        let mut again = [told(&said), told(&bench.wait(Duration::from_secs(5)))].concat();
+        again.sort_unstable();
+        again
+    };
+    assert_eq!(announce(r#"{"type":"announce","data":{}}"#), [(2, 1), (2, 3)]);
+    let new = announce(r#"{"type":"announce","data":{"name":"new"}}"#);
+    assert_eq!(new, [(1, 2), (2, 1), (2, 3), (3, 2)]);
 }
 
 #[test]
@@ -114,7 +124,8 @@ fn what_waits_for_a_plan_of_a_newcomer_that_leaves_again_is_told_all_the_same() 
         bench.wait(Duration::from_secs(5));
     }
     bench.join(9, peer(9));
-    let mut said = bench.tell(Input::Text { conn: ConnId(2), text: r#"{"type":"announce","data":{}}"# });
+    let mut said =
+        bench.tell(Input::Text { conn: ConnId(2), text: r#"{"type":"announce","data":{"name":"new"}}"# });
     said.extend(bench.tell(Input::Closed { conn: ConnId(9), reason: ClosedBy::Local }));
     said.extend(bench.wait(Duration::from_secs(60)));
     assert_eq!(told(&said).len(), 2 * 4, "2 is told of four again, and they of it");
@@ -131,7 +142,8 @@ fn who_has_a_place_left_is_told_of_all_long_after_the_last_plan_too() {
     bench.tell(Input::Closed { conn: ConnId(1), reason: ClosedBy::Local });
     bench.join(4, peer(1));
     bench.wait(Duration::from_secs(60));
-    let said = bench.tell(Input::Text { conn: ConnId(4), text: r#"{"type":"announce","data":{}}"# });
+    let said =
+        bench.tell(Input::Text { conn: ConnId(4), text: r#"{"type":"announce","data":{"name":"new"}}"# });
     let again = [told(&said), told(&bench.wait(Duration::from_secs(60)))].concat();
     assert_eq!(again.len(), 4, "{again:?}");
 }
