@@ -168,22 +168,29 @@ impl Driver {
         let mut messages = Vec::with_capacity(BATCH);
         let mut stop = self.inlets.stop.clone();
         let sessions = Arc::clone(self.connections.sessions());
+        let counters = Arc::clone(self.connections.counters());
         let mut handled = 0;
         self.input(Input::Timer);
         while !(self.stopping && self.hub.is_drained()) {
             let due = self.clock.instant(self.hub.poll_timeout());
             let due = self.supervisor.due().map_or(due, |supervision| due.min(supervision));
+            let (mut query, mut change, mut told_to_stop) = (None, None, false);
+            counters.pulse.end();
             tokio::select! {
                 _ = self.inlets.intake.events.recv_many(&mut events, BATCH) => {}
                 _ = self.inlets.channel_events.recv_many(&mut messages, BATCH) => {}
                 () = sessions.bundles().wait() => {}
-                Some(query) = self.inlets.intake.queries.recv() => self.answer(query),
-                Some(change) = self.inlets.changes.recv() => self.change(change),
-                _ = stop.wait_for(|stop| *stop), if !self.stopping => {
-                    self.stopping = true;
-                    self.input(Input::Drain { over: self.drain_timeout });
-                }
+                Some(asked) = self.inlets.intake.queries.recv() => query = Some(asked),
+                Some(new) = self.inlets.changes.recv() => change = Some(new),
+                _ = stop.wait_for(|stop| *stop), if !self.stopping => told_to_stop = true,
                 () = tokio::time::sleep_until(due) => {}
+            }
+            counters.pulse.begin();
+            query.into_iter().for_each(|query| self.answer(query));
+            change.into_iter().for_each(|change| self.change(change));
+            if told_to_stop {
+                self.stopping = true;
+                self.input(Input::Drain { over: self.drain_timeout });
             }
             handled += events.len() + messages.len();
             let mut since = (0, 0);
@@ -203,7 +210,7 @@ impl Driver {
             self.take_bundles();
             self.finish();
             self.log.catch_up();
-            let (hub, clock, counters) = (&self.hub, &self.clock, self.connections.counters());
+            let (hub, clock) = (&self.hub, &self.clock);
             let status = || Status { on_disk: counters.on_disk.get(), ..hub.status(clock.now()) };
             self.supervisor.turn(Instant::now(), status);
             if let Some(keeper) = &mut self.keeper {

@@ -122,6 +122,17 @@ pub enum AskError {
     Gone,
 }
 
+/// What is wrong with the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAlive {
+    /// It is gone.
+    #[error("the hub is shutting down")]
+    Gone,
+    /// It does nothing.
+    #[error("the hub's work has stood still for {} s", .0.as_secs())]
+    Standstill(Duration),
+}
+
 impl AskError {
     /// What kind of error it is.
     pub fn code(&self) -> ControlErrorCode {
@@ -176,6 +187,18 @@ impl Edge {
     /// What is counted here for monitoring; anyone may.
     pub fn counters(&self) -> &Arc<EdgeCounters> {
         &self.0.counters
+    }
+
+    /// Whether the driver is there and works. Asks nobody.
+    ///
+    /// # Errors
+    /// If it is gone, or how long it has stood still.
+    pub fn alive(&self) -> Result<(), NotAlive> {
+        match self.0.counters.pulse.standstill() {
+            _ if self.0.queries.is_closed() => Err(NotAlive::Gone),
+            Some(lasts) => Err(NotAlive::Standstill(lasts)),
+            None => Ok(()),
+        }
     }
 
     /// Which tickets with limits are in use.

@@ -236,7 +236,7 @@ async fn answer(
 async fn page(path: &str, headers: &HeaderMap, site: &Site) -> Response<Body> {
     let answer = match path {
         "/metrics" => return monitor::metrics(headers, site).await,
-        "/livez" => return monitor::alive(site).await,
+        "/livez" => return monitor::alive(site),
         "/readyz" => return monitor::ready(site).await,
         "/meshz" => return monitor::mesh(site).await,
         "/health" => site.edge.ask(Command::Status).await,

@@ -67,6 +67,7 @@ pub mod panics;
 pub mod paths;
 pub mod per_address;
 pub mod process;
+pub mod pulse;
 pub mod reload;
 pub mod remembered;
 pub mod service;

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use pigeonhub_proto::control::OnDisk;
 
 use crate::direct::Handed;
+use crate::pulse::Pulse;
 
 /// A figure that only grows. Anyone may count.
 #[derive(Debug, Default)]
@@ -184,6 +185,8 @@ pub struct EdgeCounters {
     pub reloads_applied: Count,
     /// Reloads that changed nothing because the new configuration is wrong.
     pub reloads_refused: Count,
+    /// Whether the driver works.
+    pub pulse: Pulse,
     /// How the configuration on disk is.
     pub on_disk: Told<Option<OnDisk>>,
 }

@@ -5,14 +5,16 @@
 //! older hub, then the later stamp, then the smaller hub id. All hubs come to
 //! the same from the same claims, also those that make them.
 
+mod census;
 mod closest;
 mod held;
 
 pub use closest::closest;
 pub use held::{CLAIM_SHARE, CLIENT_SHARE, Held, MOST};
 
+use self::census::{Census, Where};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -140,6 +142,10 @@ impl Entry {
         self.claims.iter().find(|claim| !matches!(claim.home, Home::Hub(_)))
     }
 
+    fn place(&self) -> Where {
+        if self.session().is_some() { Where::Here } else { Where::Elsewhere }
+    }
+
     /// Whether it is connected here.
     pub fn session(&self) -> Option<ConnId> {
         match self.home() {
@@ -203,6 +209,9 @@ pub struct Directory {
     moved: Vec<EntryKey>,
     left: Vec<Place>,
     held: Held,
+    census: Census,
+    /// Networks with a peer of this hub's own.
+    own_networks: usize,
 }
 
 impl Directory {
@@ -293,16 +302,19 @@ impl Directory {
             let key = EntryKey(u32::try_from(self.entries.insert(entry)).unwrap_or(u32::MAX));
             place.peers.insert(peer.id, key);
             if own {
+                self.own_networks += usize::from(place.own.is_empty());
                 place.own.insert(peer.id, key);
             }
             self.moved.push(key);
+            self.census.moved(peer.id, None, self.get(key).map(Entry::place));
             return Claimed::New(key);
         };
         if own {
+            self.own_networks += usize::from(place.own.is_empty());
             place.own.insert(peer.id, key);
         }
         let Some(entry) = self.entries.get_mut(key.0 as usize) else { return Claimed::Ignored(key) };
-        let (before, held) = (entry.claim().clone(), Held::of(&entry.claims));
+        let (before, held, was) = (entry.claim().clone(), Held::of(&entry.claims), entry.place());
         entry.claims.retain(|other| other.home != claim.home);
         let at =
             entry.claims.iter().position(|other| claim.beats(other, self.me)).unwrap_or(entry.claims.len());
@@ -312,6 +324,7 @@ impl Directory {
         if at == 0 {
             entry.peer = peer;
         }
+        self.census.moved(peer.id, Some(was), Some(entry.place()));
         let after = entry.claim();
         let claimed = if (after.home, after.stamp) != (before.home, before.stamp) {
             Claimed::Moved(key)
@@ -333,13 +346,15 @@ impl Directory {
         if known == 1 && counted {
             return self.remove(key);
         }
-        let held = Held::of(&entry.claims);
+        let (held, was) = (Held::of(&entry.claims), entry.place());
         entry.claims.retain(|claim| claim.home != home);
         self.held.replace(held, Held::of(&entry.claims));
+        self.census.moved(*peer, Some(was), Some(entry.place()));
         let changed = entry.claims.len() != known;
         let own = entry.claims.iter().any(|claim| !matches!(claim.home, Home::Hub(_)));
         if !own && let Some(network) = self.networks.get_mut(network) {
-            network.own.remove(peer);
+            let removed = network.own.remove(peer).is_some();
+            self.own_networks -= usize::from(removed && network.own.is_empty());
         }
         self.note_home(key);
         if counted && changed { Unclaimed::Moved(key) } else { Unclaimed::Nothing }
@@ -382,13 +397,15 @@ impl Directory {
     fn remove(&mut self, key: EntryKey) -> Unclaimed {
         let Some(entry) = self.entries.try_remove(key.0 as usize) else { return Unclaimed::Nothing };
         self.held.replace(Held::of(&entry.claims), Held::default());
+        self.census.moved(entry.peer.id, Some(entry.place()), None);
         if let Some(network) = self.networks.get_mut(&entry.network) {
             if let Some(reach) = entry.direct {
                 let (peer, name, number) = (entry.peer, Arc::clone(&entry.network), network.number);
                 self.left.push(Place { reach, peer, network: name, number });
             }
             network.peers.remove(&entry.peer.id);
-            network.own.remove(&entry.peer.id);
+            let removed = network.own.remove(&entry.peer.id).is_some();
+            self.own_networks -= usize::from(removed && network.own.is_empty());
             if network.peers.is_empty() {
                 self.networks.remove(&entry.network);
             }
@@ -472,16 +489,12 @@ impl Directory {
 
     /// Number of peers connected here, and of others.
     pub fn counts(&self) -> (usize, usize) {
-        let mut local: BTreeSet<Id> = BTreeSet::new();
-        let mut remote: BTreeSet<Id> = BTreeSet::new();
-        for entry in self.entries() {
-            if entry.session().is_some() {
-                local.insert(entry.peer.id)
-            } else {
-                remote.insert(entry.peer.id)
-            };
-        }
-        (local.len(), remote.len())
+        self.census.counts()
+    }
+
+    /// Number of networks with a peer of this hub's own.
+    pub fn own_network_count(&self) -> usize {
+        self.own_networks
     }
 }
 

@@ -106,3 +106,27 @@ fn claims_of_a_subscription_are_found() {
     assert_eq!(stale.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [peer(1).id]);
     assert_eq!(directory.claimed_by(Id([9; 20]), None, None).len(), 2);
 }
+
+/// What is kept is what looking at all of them finds.
+#[test]
+fn peers_are_counted_as_they_come_and_go() {
+    use rand::{RngExt, SeedableRng};
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let mut directory = Directory::default();
+    let homes = [HERE, THERE, Home::Hub(Id([8; 20])), Home::Legacy(ConnId(3))];
+    for step in 0..5_000u64 {
+        let network = ["a", "b", "c"][rng.random_range(0..3)];
+        let (who, home) = (peer(rng.random_range(1..6)), homes[rng.random_range(0..homes.len())]);
+        if rng.random_range(0..2) == 0 {
+            directory.claim(network, who, claim(home, step));
+        } else {
+            directory.unclaim(network, &who.id, home);
+        }
+        let found = |here: bool| -> std::collections::BTreeSet<Id> {
+            let entries = directory.entries().filter(|entry| entry.session().is_some() == here);
+            entries.map(|entry| entry.peer.id).collect()
+        };
+        assert_eq!(directory.counts(), (found(true).len(), found(false).len()), "step {step}");
+        assert_eq!(directory.own_network_count(), directory.own_networks().count(), "step {step}");
+    }
+}

@@ -40,7 +40,7 @@ impl Hub {
             known_hubs: self.other_members() + self.legacies.len(),
             local_peers,
             remote_peers,
-            networks: self.directory.own_networks().count(),
+            networks: self.directory.own_network_count(),
             connections: self.connections(),
             uptime: now.mono.since(self.started.mono).as_secs(),
             // The edge reads it, and knows.
