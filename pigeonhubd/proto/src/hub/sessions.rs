@@ -118,12 +118,13 @@ impl Hub {
             self.counters.turned_away.count(TurnedAway::Draining);
             return self.close(conn, close::GOING_AWAY, draining::REASON);
         }
-        if self.connections() >= self.settings.max_connections {
-            self.counters.turned_away.count(TurnedAway::Full);
-            return self.close(conn, close::POLICY, "Maximum connections reached");
-        }
+        // Whoever has yet to prove the mesh key has places of its own: a stranger can take none of a client's.
         if request.mesh && self.settings.hub_enabled {
             return self.challenge(conn, peer, request);
+        }
+        if self.connections() - self.joining.handshakes() >= self.settings.max_connections {
+            self.counters.turned_away.count(TurnedAway::Full);
+            return self.close(conn, close::POLICY, "Maximum connections reached");
         }
         if peer.id == self.id {
             return self.already_connected(conn);

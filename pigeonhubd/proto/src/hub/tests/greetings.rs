@@ -71,3 +71,16 @@ fn another_hub_with_ones_own_key_proves_it() {
     let (dialler, _) = greeted(dialler, stranger, |text| text.replace(&own, &public));
     assert_eq!(twin(&dialler), None);
 }
+
+#[test]
+fn whoever_has_yet_to_prove_the_mesh_key_takes_no_clients_place() {
+    let mut bench = hub(2, Settings { max_connections: 2, ..Settings::default() });
+    for conn in 0..20 {
+        bench.greet(2 * conn + 1, Id([9; 20]), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9)));
+    }
+    for conn in [101, 103] {
+        assert_eq!(closes(&bench.connect(conn, peer(conn as u8))), []);
+    }
+    assert_eq!(closes(&bench.connect(105, peer(105))), [(105, 1008)]);
+    assert_eq!(closes(&bench.greet(107, Id([8; 20]), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 8)))), []);
+}
