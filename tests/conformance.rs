@@ -6,11 +6,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use pigeonhub_proto::io::ConnId;
 use pigeonhubd::admission::Admission;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
-use pigeonhubd::http::{Cors, Pages, Site};
+use pigeonhubd::http::{Cors, MAX_AGE, Pages, Site};
 use pigeonhubd::listener::{self, Live};
 use pigeonhubd::outbox::{Item, Outbox};
 use serde_json::Value;
@@ -66,6 +67,8 @@ fn site(edge: Edge) -> Site {
         namespace: String::from("conformance"),
         max_message_size: MAX_MESSAGE,
         tls: None,
+        keep_alive: Duration::from_secs(75),
+        max_age: MAX_AGE,
         admission: Admission::default(),
         pages: Pages::Public,
     }

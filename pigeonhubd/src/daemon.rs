@@ -25,7 +25,7 @@ use crate::driver::{Clock, Driver, Inlets};
 use crate::edge::Edge;
 use crate::event_log::EventLog;
 use crate::events::Events;
-use crate::http::{Cors, Pages, Site};
+use crate::http::{Cors, MAX_AGE, Pages, Site};
 use crate::inherit::Inherited;
 use crate::journal;
 use crate::key_before::KeyBefore;
@@ -345,6 +345,8 @@ pub(crate) fn site(config: &Config, credentials: &Credentials, edge: Edge) -> Si
         max_message_size: config.listen.max_message_size,
         pages: if config.metrics.public { Pages::PublicWithMetrics } else { Pages::Public },
         tls: credentials.server.clone(),
+        keep_alive: config.listen.keep_alive,
+        max_age: MAX_AGE,
         admission: Admission::new(config, credentials.tokens.clone(), credentials.ticket_keys.clone()),
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode, http};
@@ -24,7 +24,7 @@ use rustls::ServerConfig;
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
@@ -46,8 +46,11 @@ const MAX_HEADERS: usize = 16 * 1024;
 /// How long a far end may take for its request.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may stay plain HTTP, all its requests together.
-pub const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How old a connection is whose next answer says that it is the last.
+pub const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// How long the answers that are under way may take when the hub stops.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// What the pages say and how WebSockets are treated.
 #[derive(Debug)]
@@ -66,6 +69,10 @@ pub struct Site {
     pub pages: Pages,
     /// The certificate; without one the port speaks plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
+    /// How long a connection may wait for its next request.
+    pub keep_alive: Duration,
+    /// How old one is whose next answer says that it is the last: [`MAX_AGE`].
+    pub max_age: Duration,
     /// Who may open a WebSocket.
     pub admission: Admission,
 }
@@ -167,36 +174,66 @@ async fn pages<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let (wanted, answered) = (Mutex::new(None), AtomicBool::new(false));
+    let begin = Instant::now();
+    let wanted = Mutex::new(None);
+    // When the last request came, and whether there was one.
+    let asked = (AtomicBool::new(false), Mutex::new(begin));
     let service = service_fn(|request: http::Request<Incoming>| {
         let (site, wanted) = (&site, &wanted);
-        answered.store(true, Ordering::Relaxed);
-        Box::pin(async move { Ok::<_, Infallible>(answer(request, remote, site, wanted).await) })
+        asked.0.store(true, Ordering::Relaxed);
+        *asked.1.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Box::pin(async move {
+            let mut response = answer(request, remote, site, wanted).await;
+            if begin.elapsed() > site.max_age && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // Said in time: a load balancer that finds the connection closed has lost a request.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .header_read_timeout(HEADER_TIMEOUT.max(site.keep_alive))
         .max_header_size(MAX_HEADERS)
         .max_buf_size(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let refusals = &site.edge.counters().refusals;
-    let over = timeout(HTTP_TIMEOUT, poll_fn(|cx| connection.poll_without_shutdown(cx)));
-    let over = tokio::select! {
-        over = over => over,
-        () = handshake.cut() => {
-            refusals.crowded.one();
-            return None;
+    let mut leaving = None;
+    let over = loop {
+        let last = *asked.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = if asked.0.load(Ordering::Relaxed) { site.keep_alive } else { Duration::ZERO };
+        // The next head may begin at the end of that.
+        let until = leaving.unwrap_or(last + patience + HEADER_TIMEOUT);
+        tokio::select! {
+            over = timeout_at(until, poll_fn(|cx| connection.poll_without_shutdown(cx))) => match over {
+                // There was another request since.
+                Err(_) if *asked.1.lock().unwrap_or_else(PoisonError::into_inner) > last && leaving.is_none() => {}
+                over => break over,
+            },
+            () = handshake.cut() => {
+                refusals.crowded.one();
+                return None;
+            }
+            () = handshake.stopping(), if leaving.is_none() => {
+                if !asked.0.load(Ordering::Relaxed) {
+                    return None;
+                }
+                // What was asked is answered; a connection that waits for the next request ends.
+                leaving = Some(Instant::now() + LEAVE);
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     };
+    let answered = asked.0.load(Ordering::Relaxed);
     // However it went: what was to be answered was answered.
     let slow = over.is_err() || over.is_ok_and(|over| over.is_err_and(|error| error.is_timeout()));
-    if slow && !answered.load(Ordering::Relaxed) {
+    if slow && !answered {
         refusals.slow.one();
     }
     let parts = connection.into_parts();
     let mut stream = parts.io.into_inner();
     let request = wanted.lock().unwrap_or_else(PoisonError::into_inner).take();
-    if request.is_none() {
+    if request.is_none() && leaving.is_none() {
         linger(&mut stream, Instant::now() + session::CLOSE_WAIT).await;
     }
     Some((stream, parts.read_buf.to_vec(), request?))

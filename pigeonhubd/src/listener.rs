@@ -203,7 +203,7 @@ pub struct Live {
 /// Accepts until `stop` turns true (or its sender is dropped), then waits for
 /// the connections to end. Dropping this future ends them at once.
 pub async fn serve(listeners: Vec<TcpListener>, live: watch::Receiver<Live>, stop: watch::Receiver<bool>) {
-    let handshakes = Handshakes::default();
+    let handshakes = Handshakes::new(stop.clone());
     let places = Places::default();
     let mut loops = JoinSet::new();
     for listener in listeners {

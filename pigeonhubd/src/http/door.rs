@@ -45,6 +45,7 @@ pub(super) async fn secure(
             refusals.crowded.one();
             return None;
         }
+        () = handshake.stopping() => return None,
     };
     match opened {
         Err(_) => refusals.slow.one(),

@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pigeonhub_proto::io::customer;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// All of them. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Handshakes(Arc<Mutex<All>>);
+#[derive(Clone, Debug)]
+pub(super) struct Handshakes(Arc<Mutex<All>>, watch::Receiver<bool>);
 
 #[derive(Debug, Default)]
 struct All {
@@ -33,6 +33,11 @@ pub struct Handshake {
 }
 
 impl Handshakes {
+    /// None yet. They are to end when `stop` turns true.
+    pub(super) fn new(stop: watch::Receiver<bool>) -> Self {
+        Self(Arc::default(), stop)
+    }
+
     /// One more; with `most` under way another is cut off.
     pub(super) fn begin(&self, remote: IpAddr, most: usize) -> Handshake {
         let (address, cut) = (customer(remote), Arc::new(Notify::new()));
@@ -81,6 +86,12 @@ impl Handshake {
     pub async fn cut(&self) {
         self.cut.notified().await;
     }
+
+    /// Waits until the hub stops.
+    pub async fn stopping(&self) {
+        // Without a sender it has stopped.
+        let _ = self.all.1.clone().wait_for(|stop| *stop).await;
+    }
 }
 
 impl Drop for Handshake {
@@ -99,13 +110,18 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
+    fn none() -> Handshakes {
+        let (_run, stop) = watch::channel(false);
+        Handshakes::new(stop)
+    }
+
     fn is_cut(handshake: &Handshake) -> bool {
         handshake.cut().now_or_never().is_some()
     }
 
     #[test]
     fn the_oldest_that_is_not_over_has_to_go() {
-        let all = Handshakes::default();
+        let all = none();
         let [first, second, third] = std::array::from_fn(|_| all.begin(ip(1), 3));
         drop(second);
         let fourth = all.begin(ip(1), 3);
@@ -122,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_flood_from_one_address_cuts_off_its_own() {
-        let all = Handshakes::default();
+        let all = none();
         let honest: Vec<Handshake> = (1..=4).map(|last| all.begin(ip(last), 10)).collect();
         let flood: Vec<Handshake> = (0..1000).map(|_| all.begin(ip(9), 10)).collect();
         assert!(!honest.iter().any(is_cut));

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use pigeonhub_proto::config::Config;
@@ -17,7 +18,7 @@ use pigeonhubd::admission::Admission;
 use pigeonhubd::control::Desk;
 use pigeonhubd::credentials::Credentials;
 use pigeonhubd::edge::{Edge, EdgeEvent, Intake};
-use pigeonhubd::http::{Cors, Pages, Site};
+use pigeonhubd::http::{Cors, MAX_AGE, Pages, Site};
 use pigeonhubd::key_before::KeyBefore;
 use pigeonhubd::listener::{self, Live};
 use pigeonhubd::logging::LogControl;
@@ -42,7 +43,7 @@ pub(crate) struct Ground {
     /// Texts that came with one that was looked at.
     texts: VecDeque<(ConnId, String)>,
     pub(crate) edge: Edge,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
     serving: JoinHandle<()>,
     answering: JoinHandle<()>,
 }
@@ -81,13 +82,19 @@ impl Ground {
             }
         });
         let texts = VecDeque::new();
-        Self { address, events, texts, edge, _stop: stop, serving, answering }
+        Self { address, events, texts, edge, stop, serving, answering }
     }
 
     /// From now on nobody answers questions.
     pub(crate) async fn stop_answering(&mut self) {
         self.answering.abort();
         let _ = (&mut self.answering).await;
+    }
+
+    /// The hub stops; returns when no connection is left.
+    pub(crate) async fn stop(&mut self) {
+        self.stop.send_replace(true);
+        (&mut self.serving).await.unwrap();
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -179,6 +186,8 @@ fn site(edge: Edge) -> Site {
         max_message_size: LIMIT,
         pages: Pages::Public,
         tls: None,
+        keep_alive: Duration::from_secs(75),
+        max_age: MAX_AGE,
         admission: Admission::default(),
     }
 }

@@ -1,8 +1,13 @@
 //! Pages, headers, and handshakes that are refused.
 
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
 use pigeonhub_proto::control::MeshState;
-use pigeonhubd::http::{Cors, Pages};
+use pigeonhubd::http::{Cors, HEADER_TIMEOUT, Pages};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::ground::{Ground, HANDSHAKE};
 
@@ -215,6 +220,53 @@ async fn a_hub_that_does_not_answer_is_a_503() {
         assert!(head.starts_with("http/1.1 503"), "{head}");
         assert!(body.contains("shutting down"), "{body}");
     }
+}
+
+/// Asks for a page on a connection that stays open; the head of the answer.
+async fn ask(tcp: &mut TcpStream) -> String {
+    tcp.write_all(b"GET /livez HTTP/1.1\r\nHost: hub\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"alive\n") {
+        assert_ne!(tcp.read_buf(&mut answer).await.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    String::from_utf8_lossy(&answer).to_lowercase()
+}
+
+#[tokio::test]
+async fn a_stop_waits_for_nobody_who_asks_nothing() {
+    let mut ground = Ground::new();
+    let [mut silent, mut idle, mut halfway] =
+        [0; 3].map(|_| std::net::TcpStream::connect(ground.address).unwrap()).map(|tcp| {
+            tcp.set_nonblocking(true).unwrap();
+            TcpStream::from_std(tcp).unwrap()
+        });
+    ask(&mut idle).await;
+    halfway.write_all(b"GET /livez HTTP/1.1\r\nHo").await.unwrap();
+    let began = Instant::now();
+    ground.stop().await;
+    // What of half a request was not read is answered by a reset.
+    assert!(halfway.read_u8().await.is_err());
+    for tcp in [&mut silent, &mut idle] {
+        assert_eq!(tcp.read_u8().await.map_err(|error| error.kind()).err(), Some(ErrorKind::UnexpectedEof));
+    }
+    assert!(began.elapsed() < HEADER_TIMEOUT / 2, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_waits_for_its_next_request_as_long_as_load_balancers_keep_it() {
+    let ground = Ground::new();
+    let mut pooled = TcpStream::connect(ground.address).await.unwrap();
+    assert!(!ask(&mut pooled).await.contains("connection: close"));
+    tokio::time::sleep(HEADER_TIMEOUT + Duration::from_secs(1)).await;
+    assert!(!ask(&mut pooled).await.contains("connection: close"));
+}
+
+#[tokio::test]
+async fn the_last_answer_of_an_old_connection_says_so() {
+    let ground = Ground::with(|site| site.max_age = Duration::ZERO, 2000);
+    let mut pooled = TcpStream::connect(ground.address).await.unwrap();
+    assert!(ask(&mut pooled).await.contains("connection: close"));
+    assert_eq!(pooled.read_u8().await.map_err(|error| error.kind()).err(), Some(ErrorKind::UnexpectedEof));
 }
 
 #[tokio::test]

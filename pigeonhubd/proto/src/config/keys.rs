@@ -129,7 +129,7 @@ const PER_ADDRESS: Kind = count(0, 1_000_000);
 const HOUR: u64 = 3600;
 
 /// All keys, grouped by section in the order of [`SECTIONS`]; those outside sections come first.
-pub static KEYS: [Key; 45] = [
+pub static KEYS: [Key; 46] = [
     key!(
         runtime_dir,
         PATH,
@@ -263,6 +263,14 @@ pub static KEYS: [Key; 45] = [
         None,
         None,
         "Time over which clients are told to leave, one after another, when this hub stops or is drained."
+    ),
+    key!(
+        listen.keep_alive,
+        time(10_000, HOUR),
+        None,
+        None,
+        "How long an HTTP connection may wait for its next request. Longer than a load balancer keeps unused ones, or \
+         it sends requests to closed ones: AWS' keep theirs for 60 s, Google's for 600 s."
     ),
     key!(
         tls.cert,

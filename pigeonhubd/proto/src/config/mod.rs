@@ -111,6 +111,7 @@ pub struct Listen {
     pub trusted_proxies: Vec<AddressRange>,
     pub forwarded_header: ForwardedHeader,
     pub drain_timeout: Duration,
+    pub keep_alive: Duration,
 }
 
 /// `[tls]`
@@ -204,6 +205,7 @@ impl Default for Config {
                 trusted_proxies: Vec::new(),
                 forwarded_header: ForwardedHeader::default(),
                 drain_timeout: Duration::from_secs(5),
+                keep_alive: Duration::from_secs(75),
             },
             tls: Tls::default(),
             auth: Auth::default(),
