@@ -71,7 +71,8 @@ impl Admission {
             ticket_keys,
             proxies: listen.trusted_proxies.clone(),
             header: listen.forwarded_header,
-            old_hubs: config.mesh.legacy_hubs.clone(),
+            // A plain signaling server has none, and asks everyone for a token.
+            old_hubs: if config.hub.enabled { config.mesh.legacy_hubs.clone() } else { Vec::new() },
             rates: Rates::of(config),
         }
     }
@@ -297,6 +298,15 @@ mod tests {
         assert!(!rules.is_old_hub(rules.caller(&HeaderMap::new(), ip("10.0.0.1"))));
         assert!(rules.is_old_hub(rules.caller(&HeaderMap::new(), ip("192.0.2.7"))));
         assert!(!rules.is_old_hub(rules.caller(&through, ip("192.0.2.8"))));
+    }
+
+    #[test]
+    fn a_plain_signaling_server_frees_nobody_from_its_tokens() {
+        let caller = Caller { address: ip("192.0.2.7"), via_proxy: false };
+        for (enabled, free) in [(true, true), (false, false)] {
+            let toml = format!("mesh.legacy_hubs = [\"192.0.2.7\"]\nhub.enabled = {enabled}\n");
+            assert_eq!(admission(&toml).is_old_hub(caller), free);
+        }
     }
 
     #[test]

@@ -266,7 +266,11 @@ async fn answer(
             }
         },
     };
-    site.cors.tell(&parts.headers, response.headers_mut());
+    // The figures are for collectors, which ask for no page's leave; a page in a browser of this machine is to
+    // read none.
+    if parts.uri.path() != "/metrics" {
+        site.cors.tell(&parts.headers, response.headers_mut());
+    }
     response
 }
 

@@ -338,6 +338,9 @@ mod tests {
         assert!(enter("2001:db8:0:1::1").is_ok(), "another customer");
         drop(first);
         let _third = enter("2001:db8::3").expect("the place is free again");
+        let _translated = [enter("64:ff9b::192.0.2.9").expect("room"), enter("192.0.2.9").expect("room")];
+        assert!(enter("64:ff9b::192.0.2.9").is_err(), "also behind a translator");
+        assert!(enter("64:ff9b::192.0.2.10").is_ok(), "where all of IPv4 has one prefix");
         let _mapped = [enter("::ffff:192.0.2.1").expect("room"), enter("192.0.2.1").expect("room")];
         assert!(enter("192.0.2.1").is_err(), "the same however it is written");
         for _ in 0..100 {

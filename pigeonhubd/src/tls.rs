@@ -29,7 +29,7 @@ pub struct TlsError {
 
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("cannot be read: {0}")]
+    #[error("cannot be read: {0}{cure}", cure = cure(.0))]
     Io(#[from] io::Error),
     #[error("not a file")]
     NoFile,
@@ -43,10 +43,26 @@ enum Problem {
     NoCertificate,
     #[error("holds no private key; should begin with -----BEGIN PRIVATE KEY-----")]
     NoKey,
+    #[error(
+        "holds an encrypted private key, and nobody is there to type its passphrase; `openssl pkey -in FILE` prints \
+             it as it should be"
+    )]
+    Encrypted,
     #[error("does not belong to the certificate in {0}; name the key that it was made with")]
     Mismatch(PathBuf),
     #[error("a certificate or key that cannot be used: {0}")]
     Unfit(rustls::Error),
+}
+
+/// What a folder such as Let's Encrypt's wants, which is root's alone.
+fn cure(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; the hub's user may not. Have whoever renews it copy it to where that user may read it: \
+             `install -m 640 -g pigeonhubd FILE /etc/pigeonhubd/`, then `systemctl reload pigeonhubd`"
+        }
+        _ => "",
+    }
 }
 
 impl TlsError {
@@ -151,8 +167,16 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
     }
 }
 
+/// In the first line of such a key (RFC 7468, section 11), or in the second (RFC 1421).
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+/// What some editors put before a text: no part of it.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
+    let encrypted = || pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
+        _ if encrypted() => Problem::Encrypted,
         pem::Error::NoItemsFound => Problem::NoKey,
         error => Problem::Pem(error),
     })
@@ -171,5 +195,11 @@ fn read(path: &Path, secret: bool) -> Result<Vec<u8>, Problem> {
     }
     let mut bytes = Vec::new();
     file.take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LARGEST_FILE { Err(Problem::Large) } else { Ok(bytes) }
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(Problem::Large);
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::keys::{self, KeyError};
+use crate::tls::BYTE_ORDER_MARK;
 
 /// The shortest and the longest token, in bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;
@@ -48,6 +49,7 @@ impl Tokens {
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, KeyError> {
         let unfit = |found: String, cure: String| KeyError::Unfit { path: path.to_owned(), found, cure };
         let mut tokens = Vec::new();
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
             let line = line.trim_ascii();
             if line.is_empty() || line.starts_with(b"#") {
@@ -94,6 +96,7 @@ mod tests {
     fn a_token_a_line() {
         let tokens = parse("# of the app\n0123456789abcdef\r\n\n  fedcba9876543210  ").expect("two");
         assert_eq!(tokens.0.len(), 2);
+        assert!(parse("\u{feff}0123456789abcdef\n").expect("one").contain("0123456789abcdef"));
         for good in ["0123456789abcdef", "fedcba9876543210"] {
             assert!(tokens.contain(good));
         }

@@ -4,7 +4,7 @@
 //! or dialled, or a WebRTC data channel. The hub sees all three alike; what a
 //! connection is used for (a session, a link) is the hub's business.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -251,10 +251,17 @@ pub enum Output {
 /// data channel message of every WebRTC implementation we know.
 pub const MAX_BINARY: usize = 60 * 1024;
 
+/// `64:ff9b::/96`.
+const TRANSLATED: u128 = 0x64_ff9b << 64;
+
 /// What counts as one address where addresses are counted: of IPv6 the first
-/// 64 bits, which one customer has; IPv4 is the same however it is written.
+/// 64 bits, which one customer has; IPv4 is the same however it is written, also behind a
+/// translator with the well-known prefix (RFC 6052): else all of IPv4 would be one customer.
 pub fn customer(remote: IpAddr) -> IpAddr {
     match remote.to_canonical() {
+        IpAddr::V6(v6) if v6.to_bits() >> 32 == TRANSLATED => {
+            IpAddr::V4(Ipv4Addr::from_bits(v6.to_bits() as u32))
+        }
         IpAddr::V6(v6) if !v6.is_loopback() => {
             IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)))
         }

@@ -215,6 +215,9 @@ fn files_that_do_not_do_are_78_and_named() {
     let foreign = secret(&folder, "other.pem", &other.key);
     let open = secret(&folder, "open.pem", &good.key);
     std::fs::set_permissions(&open, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    let encrypted = good.key.replace("BEGIN PRIVATE KEY", "BEGIN ENCRYPTED PRIVATE KEY");
+    let encrypted = encrypted.replace("END PRIVATE KEY", "END ENCRYPTED PRIVATE KEY");
+    let encrypted = secret(&folder, "encrypted.pem", &encrypted);
     let tokens = secret(&folder, "tokens", "short\n");
     let (cert, key) = (cert.display(), key.display());
     let table = [
@@ -229,6 +232,10 @@ fn files_that_do_not_do_are_78_and_named() {
         (
             format!("tls.cert = \"{cert}\"\ntls.key = \"{}\"\n", foreign.display()),
             "does not belong to the certificate",
+        ),
+        (
+            format!("tls.cert = \"{cert}\"\ntls.key = \"{}\"\n", encrypted.display()),
+            "holds an encrypted private key",
         ),
         (format!("tls.cert = \"{cert}\"\ntls.key = \"{}\"\n", open.display()), "mode 0644 shows this secret"),
         (format!("tls.cert = \"{cert}\"\ntls.key = \"{}\"\n", folder.path().display()), "not a file"),
@@ -246,6 +253,18 @@ fn files_that_do_not_do_are_78_and_named() {
             "{text}{told}"
         );
     }
+}
+
+/// As some editors save them.
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_file() {
+    let (folder, good) = (Folder::new(), pair());
+    let [cert, key] = [("cert.pem", &good.cert), ("key.pem", &good.key)]
+        .map(|(name, text)| secret(&folder, name, &format!("\u{feff}{text}")));
+    let mut config = Config::default();
+    let toml = format!("tls.cert = \"{}\"\ntls.key = \"{}\"\n", cert.display(), key.display());
+    config.apply_file("test.toml", &toml).unwrap();
+    assert!(tls::server(&config).unwrap().is_some());
 }
 
 #[tokio::test]

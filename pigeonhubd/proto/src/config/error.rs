@@ -4,6 +4,8 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::{KEYS, ice};
+
 /// Lines longer than this many characters are not shown under a message.
 const LONGEST_LINE: usize = 160;
 
@@ -180,14 +182,31 @@ impl Source<'_> {
     }
 }
 
-/// The line `lead` + `rest` and, below it, `width` marks from where `rest` begins.
+/// The line `lead` + `rest` and, below it, `width` marks from where `rest` begins. Messages end in logs: of a
+/// line whose key is none of ours no value is shown, for it may be a misspelt secret's.
 fn excerpt(lead: &str, rest: &str, width: usize) -> String {
     let line = format!("{lead}{rest}");
     if line.trim().is_empty() || line.chars().count() > LONGEST_LINE || is_secret(&line) {
         return String::new();
     }
-    let pad: String = lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    format!("    {}\n    {pad}{}", clean(&line), "^".repeat(width.max(1)))
+    let (name, value) = line.split_once('=').map_or((&*line, None), |(name, value)| (name, Some(value)));
+    let name = name.trim_start().split([' ', '\t', '[', '{']).next().unwrap_or_default();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let ours =
+        KEYS.iter().any(|key| [key.short(), key.section()].contains(&last)) || ice::KEYS.contains(&last);
+    let shown = match value {
+        _ if ours || line.trim_start().starts_with('[') => line,
+        Some(value) if !value.trim().is_empty() && lead.chars().count() <= line.find('=').unwrap_or(0) => {
+            format!("{}= …", line.split('=').next().unwrap_or_default())
+        }
+        // Perhaps the middle of a text of several lines.
+        _ => return String::new(),
+    };
+    let (pad, room): (String, usize) = (
+        lead.chars().map(|c| if c == '\t' { '\t' } else { ' ' }).collect(),
+        shown.chars().count().saturating_sub(lead.chars().count()),
+    );
+    format!("    {}\n    {pad}{}", clean(&shown), "^".repeat(width.clamp(1, room.max(1))))
 }
 
 /// Messages end in logs, and a TURN credential must not.

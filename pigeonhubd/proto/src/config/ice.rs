@@ -16,7 +16,7 @@ const MOST_URLS: usize = 8;
 const URL: &str =
     "stun:HOST[:PORT], stuns:HOST[:PORT], turn:HOST[:PORT][?transport=udp|tcp] or the same with turns:";
 
-const KEYS: [&str; 3] = ["urls", "username", "credential"];
+pub(super) const KEYS: [&str; 3] = ["urls", "username", "credential"];
 
 /// A STUN or TURN server for the links.
 #[derive(Clone, Default, PartialEq, Eq)]

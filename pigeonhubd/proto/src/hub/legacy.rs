@@ -141,7 +141,7 @@ impl Hub {
             ClientKind::PeerDiscovered => self.legacy_discovered(conn, &frame),
             ClientKind::PeerDisconnected => {
                 if let Some(data) = DiscoveredData::parse(frame.data).filter(|data| !data.is_hub) {
-                    self.unclaim_own(&frame.network, data.peer_id.id, Home::Legacy(conn));
+                    self.legacy_lost(conn, &frame.network, data.peer_id.id);
                 }
             }
             ClientKind::Goodbye => {
@@ -149,7 +149,7 @@ impl Hub {
                     frame.from.filter(|from| self.is_at_legacy(conn, &frame.network, &from.id))
                 {
                     self.say_goodbye(&frame.network, from.id);
-                    self.unclaim_own(&frame.network, from.id, Home::Legacy(conn));
+                    self.legacy_lost(conn, &frame.network, from.id);
                 }
             }
             ClientKind::Signal(kind) => self.legacy_signal(conn, *kind, &frame),
@@ -160,6 +160,17 @@ impl Hub {
             // Its announces of itself, and its answers to what it does not know.
             _ => {}
         }
+    }
+
+    /// An old hub's peer left.
+    fn legacy_lost(&mut self, conn: ConnId, network: &str, peer: Id) {
+        let home = Home::Legacy(conn);
+        if self.directory.is_claimed(network, &peer, home)
+            && let Some(legacy) = self.legacies.get_mut(&conn)
+        {
+            legacy.peers = legacy.peers.saturating_sub(1);
+        }
+        self.unclaim_own(network, peer, home);
     }
 
     fn legacy_discovered(&mut self, conn: ConnId, frame: &ClientFrame<'_>) {

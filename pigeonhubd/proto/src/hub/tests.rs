@@ -268,6 +268,23 @@ fn an_old_hub_that_is_not_listed_any_more_has_to_go() {
     assert_eq!(closes(&said), [(1, 1008)]);
 }
 
+#[test]
+fn an_old_hubs_peers_that_left_take_no_room() {
+    let listed = "127.0.0.1".parse().expect("an address");
+    let mut bench = Bench::new(Settings { legacy_hubs: vec![listed], ..Settings::default() });
+    bench.connect(1, peer(1));
+    bench.tell(Input::Text { conn: ConnId(1), text: r#"{"type":"announce","data":{"isHub":true}}"# });
+    let mut say = |kind: &str, n: u32| {
+        let text = format!(r#"{{"type":"{kind}","networkName":"n","data":{{"peerId":"{n:040x}"}}}}"#);
+        bench.tell(Input::Text { conn: ConnId(1), text: &text });
+        bench.hub.peers(Some("n")).len()
+    };
+    for n in 0..20_001 {
+        assert_eq!((say("peer-discovered", n), say("peer-disconnected", n)), (1, 0), "{n}");
+    }
+    assert_eq!(say("peer-disconnected", 7), 0, "of one that is not there nothing is taken away");
+}
+
 /// A thousand that say they are hubs and prove nothing take each other's places, not an honest hub's.
 #[test]
 fn strangers_that_greet_slowly_keep_no_hub_from_joining() {

@@ -105,3 +105,21 @@ fn a_credential_is_never_shown() {
         assert!(!text.contains("hunter2") && !text.contains("77777"), "{text}");
     }
 }
+
+/// Also where its key is misspelt, or the text has several lines.
+#[test]
+fn nothing_of_a_line_whose_key_is_unknown_is_shown() {
+    for text in [
+        "[[mesh.ice_servers]]\nurls = [\"turn:h\"]\ncredentail = \"hunter2\"\n",
+        "[[mesh.ice_servers]]\nurls = [\"turn:h\"]\npassword = \"hunter2\"\n",
+        "[auth]\ntoken = \"hunter2\"\n",
+        "[[mesh.ice_servers]]\ncredential = \"\"\"\nhunter2\nhunter2 \\q\n\"\"\"\n",
+    ] {
+        let error = file(text).expect_err("wrong").to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = file("[auth]\ntoken = \"hunter2\"\n").expect_err("wrong").to_string();
+    assert!(error.ends_with("\n    token = …\n    ^^^^^"), "{error}");
+    let error = file("[listen]\nport = \"x\"\n").expect_err("wrong").to_string();
+    assert!(error.contains("port = \"x\""), "of ours all is shown: {error}");
+}
