@@ -324,6 +324,24 @@ mod tests {
         {
             assert_eq!(check(&headers(&[("origin", bad)])), Err(Denied::Origin), "{bad}");
         }
+        let rules = admission(
+            "listen.allowed_origins = [\"https://*.Example.org\", \"https://*.example.com:8443\"]\n",
+        );
+        for (origin, good) in [
+            ("https://app.example.org", true),
+            ("https://a.b.example.org", true),
+            ("https://a.example.com:8443", true),
+            ("https://example.org", false),
+            ("https://.example.org", false),
+            ("http://app.example.org", false),
+            ("https://evilexample.org", false),
+            ("https://evil.example/.example.org", false),
+            ("https://app.example.org:444", false),
+            ("https://a.example.com", false),
+        ] {
+            let checked = rules.check(&headers(&[("origin", origin)]), None, caller, None, false);
+            assert_eq!(checked.is_ok(), good, "{origin}");
+        }
         assert_eq!(check(&HeaderMap::new()), Ok(()), "no browser");
         assert_eq!(
             admission("").check(&headers(&[("origin", "https://any.example")]), None, caller, None, false),

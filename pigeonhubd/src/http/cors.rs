@@ -20,7 +20,10 @@ impl Cors {
     pub fn new(text: &str) -> Self {
         let entries: Vec<&str> = cors_list(text).collect();
         match *entries {
-            [one] => Self::Same(HeaderValue::from_str(one).unwrap_or(HeaderValue::from_static("null"))),
+            // A browser takes no pattern.
+            [one] if one == "*" || !one.contains('*') => {
+                Self::Same(HeaderValue::from_str(one).unwrap_or(HeaderValue::from_static("null")))
+            }
             _ => Self::Listed(entries.iter().filter_map(|entry| entry.parse().ok()).collect()),
         }
     }

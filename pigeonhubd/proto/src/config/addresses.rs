@@ -64,19 +64,32 @@ fn single(address: IpAddr) -> AddressRange {
 pub struct WebOrigin(String);
 
 impl WebOrigin {
-    pub(super) const WHAT: &'static str =
-        "an origin such as https://app.example.org, without a path, or \"null\"";
+    pub(super) const WHAT: &'static str = "an origin such as https://app.example.org, without a path, or https://*.example.org for all below that name, or \
+         \"null\"";
 
     /// As browsers write it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request's `Origin` is this one.
+    /// Whether a request's `Origin` is this one, or one of these.
     pub fn is(&self, origin: &[u8]) -> bool {
-        self.0.as_bytes().eq_ignore_ascii_case(origin)
+        let Some((scheme, name)) = self.0.split_once(ALL_BELOW) else {
+            return self.0.as_bytes().eq_ignore_ascii_case(origin);
+        };
+        let origin = std::str::from_utf8(origin).unwrap_or_default().to_ascii_lowercase();
+        let below = origin
+            .strip_prefix(scheme)
+            .and_then(|rest| rest.strip_prefix("://"))
+            .and_then(|rest| rest.strip_suffix(name))
+            .and_then(|rest| rest.strip_suffix('.'));
+        let of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        below.is_some_and(|below| !below.is_empty() && below.bytes().all(of_name))
     }
 }
+
+/// Between the scheme and the name of an entry that stands for all origins below that name.
+const ALL_BELOW: &str = "://*.";
 
 impl FromStr for WebOrigin {
     type Err = String;
@@ -86,6 +99,10 @@ impl FromStr for WebOrigin {
             return Err(String::from("\"*\"; all are allowed with an empty list"));
         }
         cors_origin(text)?;
+        let stars = text.matches('*').count();
+        if stars > 1 || (stars == 1 && !text.contains(ALL_BELOW)) {
+            return Err(String::from("a star stands for whole parts of a name, and comes first"));
+        }
         // Only of the schemes that it knows does the crate know origins.
         let url = Url::parse(text).ok().map(|url| url.origin()).filter(url::Origin::is_tuple);
         Ok(Self(url.map_or_else(|| text.to_ascii_lowercase(), |origin| origin.ascii_serialization())))
@@ -150,6 +167,12 @@ pub(super) fn cors_origins(text: &str) -> Result<(), String> {
         "*" if entry.len() < text.trim().len() => Err(String::from("\"*\" beside others")),
         _ => cors_origin(entry),
     })
+}
+
+/// Not everyone is an old hub: whoever is may speak for any peer, and needs no token.
+pub(super) fn old_hubs(text: &str) -> Result<(), String> {
+    let range: AddressRange = text.parse()?;
+    if range.prefix == 0 { Err(String::from("all addresses, which everyone shares")) } else { Ok(()) }
 }
 
 fn cors_origin(text: &str) -> Result<(), String> {

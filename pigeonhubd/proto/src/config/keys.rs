@@ -385,7 +385,7 @@ pub static KEYS: [Key; 46] = [
     ),
     key!(
         mesh.legacy_hubs,
-        Kind::List { what: AddressRange::WHAT, check: text::parses::<AddressRange>, most: 256 },
+        Kind::List { what: AddressRange::WHAT, check: addresses::old_hubs, most: 256 },
         Some(Flag::Repeat("--legacy-hub", "ADDRESS")),
         None,
         "Addresses or networks of hubs of the JavaScript version, which know no key. Whoever comes from there \
