@@ -288,7 +288,9 @@ impl Hub {
         let before = session.networks.len();
         session.networks.retain(|other| **other != *network);
         let (left, none) = (session.networks.len() < before, session.networks.is_empty());
+        let address = session.origin.address;
         if left {
+            self.shares.leave(address, network);
             self.leave(conn, peer, network);
         }
         self.served_changed(network);

@@ -129,6 +129,9 @@ impl Hub {
                 return;
             }
             let Some(session) = self.sessions.get_mut(conn) else { return };
+            if let Err(text) = self.shares.enter(session.origin.address, &network) {
+                return self.complain(conn, &text, ErrorCode::LimitReached, None, Some(&network));
+            }
             // Most are in one, and there are many.
             session.networks.reserve_exact(1);
             session.networks.push(Arc::clone(&network));
@@ -150,7 +153,7 @@ impl Hub {
 
     /// Whether a client's ticket, if it showed one, lets it be in that network with so many bytes of data.
     fn ticket_allows(&self, conn: ConnId, network: &str, bytes: usize) -> Result<(), String> {
-        let ticket = self.sessions.get(conn).and_then(|session| session.ticket.as_deref());
+        let ticket = self.sessions.get(conn).and_then(|session| session.origin.ticket.as_deref());
         let Some(ticket) = ticket else { return Ok(()) };
         if !ticket.opens(plain_network(network)) {
             return Err(String::from("your ticket does not open this network"));
@@ -242,7 +245,9 @@ impl Hub {
             .into_iter()
             .partition(|network| !frame.network_named || **network == *frame.network);
         session.networks = kept;
+        let address = session.origin.address;
         for network in left {
+            self.shares.leave(address, &network);
             self.say_goodbye(&network, peer);
             self.leave(conn, peer, &network);
         }

@@ -61,13 +61,13 @@ impl Hub {
     pub(super) fn admits_legacy(&self, conn: ConnId) -> bool {
         self.sessions
             .get(conn)
-            .and_then(|session| session.remote)
+            .and_then(|session| session.origin.remote)
             .is_some_and(|at| self.is_legacy_address(at))
     }
 
     /// A client from a listed address announced itself as a hub.
     pub(super) fn adopt_legacy(&mut self, conn: ConnId, peer: Spelled) {
-        let Some(remote) = self.take_session(conn).and_then(|session| session.remote) else { return };
+        let Some(remote) = self.take_session(conn).and_then(|session| session.origin.remote) else { return };
         self.legacy_up(conn, Some(peer.id), peer.to_string(), remote);
     }
 

@@ -5,6 +5,7 @@
 //! | `sessions` | clients' connections: accepting, probing, sweeping |
 //! | `clients` | clients' messages: announce, signal, goodbye |
 //! | `claims` | whose a peer id is, when two hubs have a connection of it |
+//! | `shares` | what the clients of one address take of what all share |
 //! | `discovery` | who is told of whom |
 //! | `introductions` | who is to be told of whom at other hubs |
 //! | `repeats` | announcements that a client makes again |
@@ -46,6 +47,7 @@ mod report;
 mod rooms;
 mod sessions;
 mod settle;
+mod shares;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -112,6 +114,7 @@ pub struct Hub {
     introductions: introductions::Introductions,
     rooms: rooms::Rooms,
     repeats: repeats::Repeats,
+    shares: shares::Shares,
     relay: relay::Relay,
     probes: probe::Probes,
     twin: Option<twin::Twin>,
@@ -155,6 +158,7 @@ impl Hub {
             introductions: introductions::Introductions::default(),
             rooms: rooms::Rooms::default(),
             repeats: repeats::Repeats::default(),
+            shares: shares::Shares::default(),
             relay: relay::Relay::default(),
             probes: probe::Probes::default(),
             twin: None,

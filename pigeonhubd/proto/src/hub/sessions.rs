@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::counters::{SessionEnd, TurnedAway};
 use super::repeats::Repeated;
-use super::{Hub, close, draining};
+use super::{Hub, close, draining, shares};
 use crate::event::Event;
 use crate::id::{Id, Spelled};
 use crate::io::{ConnId, Output, Request};
@@ -19,12 +19,33 @@ use crate::wire::reply;
 /// one takes its place.
 pub(super) const PROBE: Duration = Duration::from_secs(1);
 
+/// Where a client's connection comes from, and what it may do.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// Its far end, unless that is a proxy.
+    pub(super) remote: Option<IpAddr>,
+    /// The address that it counts for, if that has limits.
+    pub(super) address: Option<IpAddr>,
+    pub(super) ticket: Option<Arc<Ticket>>,
+}
+
+impl Origin {
+    fn of(request: Request) -> Self {
+        let address = shares::address(&request);
+        Self { remote: (!request.via_proxy).then_some(request.remote), address, ticket: request.ticket }
+    }
+
+    /// Whether its ticket is for that peer's id, which nobody else is to have then.
+    fn proves(&self, peer: Id) -> bool {
+        self.ticket.as_ref().is_some_and(|ticket| ticket.peer == Some(peer))
+    }
+}
+
 /// One client's connection.
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) peer: Spelled,
-    /// Its far end, unless that is a proxy.
-    pub(super) remote: Option<IpAddr>,
+    pub(super) origin: Origin,
     /// In time awake, as all times here.
     pub(super) heard_at: Time,
     /// When the ping that it has not answered yet was sent.
@@ -35,13 +56,12 @@ pub(super) struct Session {
     pub(super) repeated: Option<Box<Repeated>>,
     /// Orders it among the sessions of this peer at all hubs; 0 before it announces itself.
     pub(super) stamp: u64,
-    pub(super) ticket: Option<Arc<Ticket>>,
 }
 
 impl Session {
-    /// Whether its ticket is for its peer's id, which nobody else is to have then.
+    /// Whether its ticket is for its peer's id.
     pub(super) fn is_proven(&self) -> bool {
-        self.ticket.as_ref().is_some_and(|ticket| ticket.peer == Some(self.peer.id))
+        self.origin.proves(self.peer.id)
     }
 }
 
@@ -50,8 +70,7 @@ impl Session {
 struct Waiting {
     conn: ConnId,
     peer: Spelled,
-    remote: Option<IpAddr>,
-    ticket: Option<Arc<Ticket>>,
+    origin: Origin,
     until: Time,
 }
 
@@ -129,14 +148,13 @@ impl Hub {
         if peer.id == self.id {
             return self.already_connected(conn);
         }
-        let remote = (!request.via_proxy).then_some(request.remote);
-        let ticket = request.ticket;
-        if ticket.as_ref().is_some_and(|ticket| ticket.peer == Some(peer.id)) {
+        let origin = Origin::of(request);
+        if origin.proves(peer.id) {
             self.take_id(peer.id);
         }
         match self.sessions.by_peer(&peer.id) {
-            None => self.open_session(conn, peer, remote, ticket),
-            Some(older) => self.probe_older(older, conn, peer, remote, ticket),
+            None => self.open_session(conn, peer, origin),
+            Some(older) => self.probe_older(older, conn, peer, origin),
         }
     }
 
@@ -160,17 +178,10 @@ impl Hub {
         self.close(conn, close::POLICY, "Peer already connected");
     }
 
-    fn open_session(
-        &mut self,
-        conn: ConnId,
-        peer: Spelled,
-        remote: Option<IpAddr>,
-        ticket: Option<Arc<Ticket>>,
-    ) {
+    fn open_session(&mut self, conn: ConnId, peer: Spelled, origin: Origin) {
         let heard_at = self.awake();
         let (pinged_at, networks, announced, repeated, stamp) = Default::default();
-        let session =
-            Session { peer, remote, heard_at, pinged_at, networks, announced, repeated, stamp, ticket };
+        let session = Session { peer, origin, heard_at, pinged_at, networks, announced, repeated, stamp };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);
@@ -181,23 +192,16 @@ impl Hub {
     }
 
     /// Two connections of one peer: the older one stays if it answers.
-    fn probe_older(
-        &mut self,
-        older: ConnId,
-        conn: ConnId,
-        peer: Spelled,
-        remote: Option<IpAddr>,
-        ticket: Option<Arc<Ticket>>,
-    ) {
+    fn probe_older(&mut self, older: ConnId, conn: ConnId, peer: Spelled, origin: Origin) {
         if self.sessions.get(older).is_some_and(Session::is_proven) {
             return self.already_connected(conn);
         }
         if !self.ask_session(older) {
             self.replace(older);
-            return self.open_session(conn, peer, remote, ticket);
+            return self.open_session(conn, peer, origin);
         }
         let now = self.awake();
-        let waiting = Waiting { conn, peer, remote, ticket, until: now + PROBE };
+        let waiting = Waiting { conn, peer, origin, until: now + PROBE };
         if let Some(earlier) = self.sessions.waiting.insert(peer.id, waiting) {
             self.already_connected(earlier.conn);
         }
@@ -259,12 +263,13 @@ impl Hub {
         let peer = session.peer.id;
         self.sessions.by_peer.remove(&peer);
         for network in session.networks {
+            self.shares.leave(session.origin.address, &network);
             self.leave(conn, peer, &network);
         }
         self.claim_over(conn, peer);
         self.event(Event::PeerDisconnected { peer_id: peer, reason: reason.to_owned() });
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {
-            self.open_session(waiting.conn, waiting.peer, waiting.remote, waiting.ticket);
+            self.open_session(waiting.conn, waiting.peer, waiting.origin);
         }
     }
 
@@ -274,6 +279,7 @@ impl Hub {
         self.counters.sessions_closed.count(SessionEnd::OldHub);
         self.sessions.by_peer.remove(&session.peer.id);
         for network in &session.networks {
+            self.shares.leave(session.origin.address, network);
             self.leave(conn, session.peer.id, network);
         }
         self.claim_over(conn, session.peer.id);

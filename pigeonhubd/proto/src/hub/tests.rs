@@ -6,6 +6,7 @@ mod forgets;
 mod greetings;
 mod pulse;
 mod rooms;
+mod shares;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
