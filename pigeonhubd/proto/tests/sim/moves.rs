@@ -3,6 +3,7 @@
 use pigeonhub_proto::io::ClosedBy;
 
 use super::faults::Action;
+use super::network::State;
 use super::params::{Joining, Params};
 use super::scenario;
 use super::world::{MS, Micros, SEC, World};
@@ -191,6 +192,39 @@ fn a_peer_that_answers_keeps_its_id_at_every_hub() {
             assert_eq!(home(&world, older[0], network), first, "round {round}");
         }
         assert_eq!(left(&world, &[older[0], newer]), [older[0]], "round {round}");
+    }
+    assert_eq!(world.failure, None);
+}
+
+/// Its old connection is half open, at a hub whose clock is five hours ahead, or five hours behind.
+#[test]
+fn a_peer_that_moves_is_at_its_new_hub_whatever_the_clocks_say() {
+    const HOURS: i64 = 5 * 3_600_000;
+    let mut world = mesh(3, 6, 20 * MS);
+    for (number, host) in world.hosts.iter_mut().enumerate() {
+        host.skew_ms += if number % 2 == 0 { HOURS } else { 0 };
+    }
+    for round in 0..40 {
+        let (first, then) = (round % 6, (round + 1 + round % 5) % 6);
+        let network = if round % 2 == 0 { "global" } else { "net-1" };
+        let older = connect(&mut world, &[first])[0];
+        world.run_for(SEC);
+        world.announce_in(older, network);
+        world.run_for(SEC);
+        // Nobody reads it any more, and nobody closes it.
+        let pipe = world.sessions[older].pipe.expect("it is open");
+        world.pipes[pipe].ends[0].state = State::Gone;
+        let client = world.sessions[older].client;
+        world.client_dials_host(client, then);
+        world.clients[client].session = None;
+        let newer = world.sessions.len() - 1;
+        world.run_for(SEC);
+        world.announce_in(newer, network);
+        world.run_for(1500 * MS);
+        assert_eq!(home(&world, newer, network), then, "round {round}, from hub {first}");
+        world.run_for(5 * SEC);
+        assert_eq!(home(&world, newer, network), then, "round {round}, from hub {first}");
+        assert_eq!(world.sessions[newer].ended, None, "round {round}");
     }
     assert_eq!(world.failure, None);
 }
