@@ -22,6 +22,9 @@ const LARGEST_KEY: u64 = 4096;
 /// Bytes of a key that is made here.
 const KEY_LEN: usize = 32;
 
+/// What some editors put before a text: no part of it.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {

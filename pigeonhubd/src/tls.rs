@@ -13,6 +13,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use crate::keys::BYTE_ORDER_MARK;
+
 /// The largest file of certificates or keys, in bytes.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
@@ -169,9 +171,6 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Problem> {
 
 /// In the first line of such a key (RFC 7468, section 11), or in the second (RFC 1421).
 const ENCRYPTED: &[u8] = b"ENCRYPTED";
-
-/// What some editors put before a text: no part of it.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Problem> {
     let encrypted = || pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED);

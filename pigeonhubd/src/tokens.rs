@@ -6,8 +6,7 @@ use pigeonhub_proto::config::Config;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::keys::{self, KeyError};
-use crate::tls::BYTE_ORDER_MARK;
+use crate::keys::{self, BYTE_ORDER_MARK, KeyError};
 
 /// The shortest and the longest token, in bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=256;

@@ -221,6 +221,8 @@ async fn sighup_reloads_the_program() {
             break;
         }
     }
+    // What is in force is told a moment later, and before the next one begins.
+    follower.ask(r#"{"v":1,"cmd":"reload"}"#).await;
     signal(&child, Signal::SIGTERM);
     assert_eq!(close_of(&mut client).await.0, 1001, "the client stayed");
     drop(client);

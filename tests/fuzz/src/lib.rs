@@ -76,7 +76,14 @@ impl Bench {
     /// A WebSocket from a stranger.
     pub fn connect(&mut self, conn: u64, peer: Id, mesh: bool) -> Vec<Output> {
         let remote = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let request = Request { peer_id: Some(peer.to_string()), mesh, remote, via_proxy: false, host: None , ticket: None};
+        let request = Request {
+            peer_id: Some(peer.to_string()),
+            mesh,
+            remote,
+            via_proxy: false,
+            host: None,
+            ticket: None,
+        };
         self.tell(Input::Accepted { conn: ConnId(conn), request })
     }
 
@@ -131,7 +138,17 @@ impl Insider {
         let (macs, signature) = transcript.prove(Role::Initiator, [&*KEY].into_iter(), &key);
         let (version, namespace) = (MESH_VERSION, NAMESPACE.to_owned());
         let dialled = String::from("ws://127.0.0.1:3000");
-        let hello = Hello { version, namespace, key: public, nonce, dialled, port: 1, macs, signature, bound: Vec::new() };
+        let hello = Hello {
+            version,
+            namespace,
+            key: public,
+            nonce,
+            dialled,
+            port: 1,
+            macs,
+            signature,
+            bound: Vec::new(),
+        };
         let said = bench.text(INSIDE, &json!({"type": "mesh-hello", "data": hello}).to_string());
         assert!(data_of(&said, INSIDE, "mesh-welcome").is_some(), "{said:?}");
         let (send, receive) = transcript.frame_keys(&KEY);

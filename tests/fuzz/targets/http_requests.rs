@@ -14,6 +14,8 @@ mod keys;
 mod paths;
 #[path = "../../../pigeonhubd/src/per_address.rs"]
 mod per_address;
+#[path = "../../../pigeonhubd/src/tickets/mod.rs"]
+mod tickets;
 #[path = "../../../pigeonhubd/src/tokens.rs"]
 mod tokens;
 
@@ -34,6 +36,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use libfuzzer_sys::fuzz_target;
 use pigeonhub_proto::config::Config;
+use tickets::TicketKeys;
 use tokens::Tokens;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -51,14 +54,21 @@ static ADMISSIONS: LazyLock<Vec<Admission>> = LazyLock::new(|| {
     let mut file = std::fs::OpenOptions::new();
     let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&path).expect("a file");
     file.write_all(b"0123456789abcdef\n").expect("a file");
+    let keys = path.with_extension("keys");
+    let mut file = std::fs::OpenOptions::new();
+    let mut file = file.write(true).create(true).truncate(true).mode(0o600).open(&keys).expect("a file");
+    file.write_all(b"HS256 AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").expect("a file");
     let admissions = RULES.map(|rules| {
         let mut config = Config::default();
         config.apply_file("fuzz.toml", rules).expect("valid");
         config.auth.token_file = Some(path.clone());
+        config.auth.ticket_keys = Some(keys.clone());
         let tokens = Tokens::load(&config).expect("a token");
-        Admission::new(&config, tokens)
+        let ticket_keys = TicketKeys::load(&config).expect("a key");
+        Admission::new(&config, tokens, ticket_keys)
     });
     std::fs::remove_file(&path).expect("a file");
+    std::fs::remove_file(&keys).expect("a file");
     admissions.into()
 });
 
@@ -77,9 +87,10 @@ fn look(request: Request<Incoming>) {
         assert!(caller.via_proxy || caller.address == remote, "nobody is believed but proxies");
         let asked = handshake::request(&parts, caller);
         assert!(asked.peer_id.as_ref().is_none_or(|id| id.len() <= 256));
-        let admitted = rules.check(&parts.headers, parts.uri.query(), caller, asked.mesh);
+        let admitted = rules.check(&parts.headers, parts.uri.query(), caller, asked.peer_id.as_deref(), asked.mesh);
         if accepted && admitted.is_ok() && !asked.mesh {
-            // The token was in it, in one spelling or another.
+            // The token was in it, in one spelling or another; nobody guesses the signature of a ticket.
+            assert_eq!(admitted, Ok(None));
             let shown = format!("{:?}{:?}", parts.uri, parts.headers);
             assert!(shown.contains("0123456789abcdef") || shown.contains('%'), "{shown}");
         }
