@@ -117,9 +117,9 @@ impl Connections {
         match output {
             Output::Text { conn, text } => self.text(conn, text),
             Output::Binary { conn, bytes } => self.binary(conn, bytes),
-            Output::Ping { conn } => {
+            Output::Ping { conn, number } => {
                 if let Some(outbox) = self.outbox(conn) {
-                    outbox.ping();
+                    outbox.ping(number);
                 }
             }
             Output::Charge { conn, messages } => {

@@ -328,7 +328,7 @@ impl Driver {
                 self.take(Input::Binary { conn, bytes: &bytes });
                 drop(room);
             }
-            EdgeEvent::Pong { conn } => self.take(Input::Pong { conn }),
+            EdgeEvent::Pong { conn, number } => self.take(Input::Pong { conn, number }),
             EdgeEvent::Alive { conn } => self.take(Input::Alive { conn }),
             EdgeEvent::Closed { conn, reason, room } => {
                 self.connections.closed(conn);

@@ -54,7 +54,7 @@ pub enum EdgeEvent {
     /// A binary message.
     Binary { conn: ConnId, bytes: Bytes, room: Room },
     /// A WebSocket pong.
-    Pong { conn: ConnId },
+    Pong { conn: ConnId, number: Option<u32> },
     /// Signals went straight to other sessions.
     Alive { conn: ConnId },
     /// A WebSocket is over. The last event about it.

@@ -101,10 +101,10 @@ struct State {
     /// Of what waits everywhere.
     part: Part,
     read: bool,
-    /// A ping goes out next.
-    ping: bool,
-    /// The far end was asked for a sign of life, and nothing has come since.
-    asked: bool,
+    /// This ping goes out next.
+    ping: Option<u32>,
+    /// With this one the far end was asked for a sign of life.
+    asked: Option<u32>,
     close: Option<Box<Close>>,
     waker: Option<Waker>,
 }
@@ -139,17 +139,17 @@ impl Outbox {
 
     /// Sends a WebSocket ping ahead of what waits: whoever is asked for a sign of life is not to wait
     /// for what others sent it.
-    pub fn ping(&self) {
+    pub fn ping(&self, number: u32) {
         let mut state = self.lock();
         if state.close.is_none() {
-            (state.ping, state.asked) = (true, true);
+            (state.ping, state.asked) = (Some(number), Some(number));
             Self::wake(state);
         }
     }
 
-    /// Whether a sign of life was asked for. It is not from now on.
-    pub fn take_asked(&self) -> bool {
-        std::mem::take(&mut self.lock().asked)
+    /// The ping with which a sign of life was asked for, if it was. It is not from now on.
+    pub fn take_asked(&self) -> Option<u32> {
+        self.lock().asked.take()
     }
 
     /// What the far end said cost as much as so many messages more.
@@ -254,9 +254,9 @@ impl Outbox {
         if std::mem::take(&mut state.read) {
             return Poll::Ready(Next::Read);
         }
-        if std::mem::take(&mut state.ping) {
-            let mut frame = Chunk::default();
-            frame.add(OpCode::Control(Control::Ping), &[], 0, self.masked);
+        if let Some(number) = state.ping.take() {
+            let (mut frame, number) = (Chunk::default(), number.to_be_bytes());
+            frame.add(OpCode::Control(Control::Ping), &[&number], number.len(), self.masked);
             return Poll::Ready(Next::Send(frame.frames));
         }
         if state.messages > 0 {
@@ -295,7 +295,7 @@ impl Outbox {
 impl State {
     fn clear(&mut self) {
         (self.full, self.filling) = Default::default();
-        (self.messages, self.bytes, self.ping) = (0, 0, false);
+        (self.messages, self.bytes, self.ping) = (0, 0, None);
         self.part.set(0);
     }
 
@@ -352,7 +352,7 @@ mod tests {
         outbox.close(1000, String::from("first"));
         outbox.close(1001, String::from("second"));
         assert_eq!(outbox.push(text()), Ok(()), "thrown away");
-        outbox.ping();
+        outbox.ping(1);
         outbox.read();
         assert_eq!(next(&outbox), Some(Next::Read));
         assert_eq!(next(&outbox), Some(Next::Send(vec![0x81, 1, b'x'])));
@@ -364,12 +364,12 @@ mod tests {
     fn a_ping_overtakes_what_waits() {
         let outbox = Outbox::new();
         assert_eq!(outbox.push(text()), Ok(()));
-        outbox.ping();
-        outbox.ping();
-        assert_eq!(next(&outbox), Some(Next::Send(vec![0x89, 0])));
+        outbox.ping(1);
+        outbox.ping(2);
+        assert_eq!(next(&outbox), Some(Next::Send(vec![0x89, 4, 0, 0, 0, 2])));
         assert_eq!(next(&outbox), Some(Next::Send(vec![0x81, 1, b'x'])));
         assert_eq!(next(&outbox), None, "one is enough");
-        assert_eq!([outbox.take_asked(), outbox.take_asked()], [true, false]);
+        assert_eq!([outbox.take_asked(), outbox.take_asked()], [Some(2), None]);
     }
 
     #[test]
@@ -445,7 +445,7 @@ mod tests {
     #[test]
     fn an_abort_overtakes_what_waits() {
         let outbox = Outbox::new();
-        outbox.ping();
+        outbox.ping(1);
         assert_eq!(outbox.push(Item::Text(String::from("lost"))), Ok(()));
         outbox.abort(1008, String::from("too slow"));
         assert_eq!(outbox.push(Item::Text(String::from("lost as well"))), Ok(()));

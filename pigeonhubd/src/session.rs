@@ -297,10 +297,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
     /// The far end took some of what it was sent: the socket was full, and is not any more. That is as good
     /// an answer as a pong, which may wait behind much else.
     fn taken(&mut self) {
-        if self.outbox.take_asked() {
+        if let number @ Some(_) = self.outbox.take_asked() {
             let (conn, turn) = (self.conn, Turn::new(&self.outbox));
             self.pass_gathered();
-            self.pass(0, turn, move |_| EdgeEvent::Pong { conn });
+            self.pass(0, turn, move |_| EdgeEvent::Pong { conn, number });
         }
     }
 
@@ -347,10 +347,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Session<S> {
                 let (len, turn) = (bytes.len(), Turn::new(&self.outbox));
                 self.pass(len, turn, move |room| EdgeEvent::Binary { conn, bytes, room });
             }
-            Message::Pong(_) => {
+            Message::Pong(payload) => {
                 self.pass_gathered();
                 let turn = Turn::new(&self.outbox);
-                self.pass(0, turn, move |_| EdgeEvent::Pong { conn });
+                let number = payload.as_ref().try_into().ok().map(u32::from_be_bytes);
+                self.pass(0, turn, move |_| EdgeEvent::Pong { conn, number });
             }
             // The WebSocket has queued the pong, and sends it when it is polled next.
             Message::Ping(_) | Message::Frame(_) | Message::Close(_) => {}

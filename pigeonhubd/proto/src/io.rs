@@ -69,10 +69,12 @@ pub enum Input<'a> {
         /// The signals.
         bundle: Bundle,
     },
-    /// A WebSocket pong came in.
+    /// A WebSocket pong came in, or what is as good.
     Pong {
         /// The connection.
         conn: ConnId,
+        /// The number of the ping that it answers, if it has one.
+        number: Option<u32>,
     },
     /// Another sign of life came in, that is none of the hub's business.
     Alive {
@@ -179,6 +181,8 @@ pub enum Output {
     Ping {
         /// The connection.
         conn: ConnId,
+        /// To be its payload, so that the pong tells what it answers: an older one may still be on its way.
+        number: u32,
     },
     /// What a client said cost as much as so many messages more: they count for what its address may send.
     Charge {

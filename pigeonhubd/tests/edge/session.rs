@@ -97,7 +97,7 @@ async fn more_is_read_at_once_from_whoever_sends_several_messages() {
 #[tokio::test]
 async fn an_end_comes_behind_texts_that_the_driver_had_no_room_for() {
     let (edge, mut intake) = Edge::new();
-    while edge.try_send(EdgeEvent::Pong { conn: ConnId(9) }).is_ok() {}
+    while edge.try_send(EdgeEvent::Pong { conn: ConnId(9), number: None }).is_ok() {}
     let (stream, room) = pieces(&[&[frame(0x81, b"text"), frame(0x88, b"\x03\xe8bye")]]);
     let _outbox = run(join(stream, sink()), edge).await;
     while room.lock().unwrap().is_empty() {
@@ -141,15 +141,15 @@ async fn whoever_takes_some_of_what_it_was_sent_has_answered_a_ping() {
     // The pipe is full; what makes room in it is no answer before there was a question.
     far.read_exact(&mut piece).await.unwrap();
     tokio::task::yield_now().await;
-    outbox.ping();
+    outbox.ping(7);
     assert!(intake.events.try_recv().is_err());
     far.read_exact(&mut piece).await.unwrap();
-    assert!(matches!(intake.events.recv().await, Some(EdgeEvent::Pong { conn: CONN })));
+    assert!(matches!(intake.events.recv().await, Some(EdgeEvent::Pong { conn: CONN, number: Some(7) })));
     let mut rest = [0; 2_004];
     far.read_exact(&mut rest).await.unwrap();
-    let mut ping = [0; 2];
+    let mut ping = [0; 6];
     far.read_exact(&mut ping).await.unwrap();
-    assert_eq!(ping, [0x89, 0], "it is asked all the same");
+    assert_eq!(ping, [0x89, 4, 0, 0, 0, 7], "it is asked all the same");
     assert!(intake.events.try_recv().is_err(), "one answer to one question");
 }
 

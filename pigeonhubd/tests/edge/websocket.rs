@@ -115,10 +115,10 @@ async fn pings_are_answered_and_pongs_reported() {
     let (mut client, conn, outbox) = ground.reading().await;
     send(&mut client, Message::Ping(Bytes::from_static(b"you?"))).await.unwrap();
     assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(Bytes::from_static(b"you?")));
-    outbox.ping();
-    assert_eq!(client.next().await.unwrap().unwrap(), Message::Ping(Bytes::new()));
+    outbox.ping(7);
+    assert_eq!(client.next().await.unwrap().unwrap(), Message::Ping(Bytes::from_static(&[0, 0, 0, 7])));
     client.flush().await.unwrap();
-    assert!(matches!(ground.next().await, EdgeEvent::Pong { conn: from } if from == conn));
+    assert!(matches!(ground.next().await, EdgeEvent::Pong { conn: from, number: Some(7) } if from == conn));
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@
 //!
 //! Two hubs may all the same find that each has one: both were announced in the same moment, or in the
 //! two halves of a cut mesh. Then the hub whose announcement does not count asks its own connection, and
-//! if that answers, the other one gives its own up ([`HubMessage::Keeps`]).
+//! if that answers, the other one gives its own up ([`HubMessage::Keeps`]). A hub that stood still for longer
+//! than others wait for it has lost the peer unasked.
 //!
 //! Whoever has a ticket for its id waits for nobody: the other hub ends its connection
 //! ([`HubMessage::Takes`]). Of two with such tickets the later one stays.
@@ -377,7 +378,8 @@ impl Hub {
         if self.claims.contests.get(&peer).is_some_and(|contest| !contest.kept) {
             return;
         }
-        if !self.is_proven(conn) && !self.ask_session(conn) {
+        // Of a hub that stood still the others thought that it was gone: its clients did well to go elsewhere.
+        if !self.is_proven(conn) && (self.was_missed() || !self.ask_session(conn)) {
             return self.replace(conn);
         }
         let until = self.awake() + PROBE;

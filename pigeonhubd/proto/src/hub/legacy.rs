@@ -260,7 +260,7 @@ impl Hub {
                 self.close(conn, close::POLICY, "No sign of life");
                 self.legacy_over(conn, LinkEnd::Silent, "no sign of life");
             } else {
-                self.outputs.push_back(Output::Ping { conn });
+                self.outputs.push_back(Output::Ping { conn, number: 0 });
             }
         }
     }

@@ -195,7 +195,7 @@ impl Hub {
             Input::Text { conn, text } => self.text(conn, text),
             Input::Binary { conn, bytes } => self.binary(conn, bytes),
             Input::Signals { hub, bundle } => self.relay_bundle(hub, bundle),
-            Input::Pong { conn } => self.pong(conn),
+            Input::Pong { conn, number } => self.pong(conn, number),
             Input::Alive { conn } => self.session_alive(conn),
             Input::Closed { conn, reason } => self.closed(conn, &reason),
             Input::ChannelDescription { conn, sdp } => self.channel_description(conn, sdp),
@@ -302,8 +302,8 @@ impl Hub {
         }
     }
 
-    fn pong(&mut self, conn: ConnId) {
-        self.session_answered(conn);
+    fn pong(&mut self, conn: ConnId, number: Option<u32>) {
+        self.session_answered(conn, number);
         if let Some(legacy) = self.legacies.get_mut(&conn) {
             legacy.heard_at = self.now.mono;
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::counters::SessionEnd;
 use super::{Hub, TICK, close};
-use crate::io::{ConnId, Output};
+use crate::io::ConnId;
 use crate::time::Time;
 
 /// The longest time between two pings of a client. Many proxies cut a WebSocket that was silent for
@@ -16,6 +16,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// A hub that comes this much late to a tick stood still: the machine slept, or somebody stopped it.
 const STILL: Duration = Duration::from_millis(300);
 
+/// How long a hub that stood still takes to hear what became of its peers.
+const REJOINING: Duration = Duration::from_secs(60);
+
 /// When each client is looked at next, and the time for which this hub stood still.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
@@ -24,6 +27,8 @@ pub(super) struct Pulse {
     stood_still: Duration,
     /// Until when that is counted.
     counted: Time,
+    /// When it last stood still for so long that other hubs gave its peers up.
+    missed: Option<Time>,
 }
 
 impl Hub {
@@ -39,11 +44,19 @@ impl Hub {
         let late = now.since(self.next_tick.max(self.pulse.counted));
         if late > STILL {
             self.pulse.stood_still += late;
+            if late >= self.settings.presence_grace {
+                self.pulse.missed = Some(now);
+            }
             self.pulse.counted = now;
             for legacy in self.legacies.values_mut() {
                 legacy.heard_at = (legacy.heard_at + late).min(now);
             }
         }
+    }
+
+    /// Whether this hub stood still a moment ago, for so long that its clients may have gone elsewhere.
+    pub(super) fn was_missed(&self) -> bool {
+        self.pulse.missed.is_some_and(|at| self.now.mono.since(at) < REJOINING)
     }
 
     /// The time between two pings of a client: twice in `peer_timeout` at least.
@@ -84,7 +97,7 @@ impl Hub {
             }
             let next = (now + every).min(judged(session.pinged_at.unwrap_or(now)));
             session.pinged_at.get_or_insert(now);
-            self.outputs.push_back(Output::Ping { conn });
+            self.ping(conn);
             self.pulse.due.insert((next, conn));
         }
     }

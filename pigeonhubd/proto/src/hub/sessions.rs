@@ -50,6 +50,11 @@ pub(super) struct Session {
     pub(super) heard_at: Time,
     /// When the ping that it has not answered yet was sent.
     pub(super) pinged_at: Option<Time>,
+    /// Pings so far: the number of the latest.
+    pings: u32,
+    /// The first ping whose answer counts for a probe. A pong to one before may have been sent before the
+    /// client closed the connection, to open the one that waits.
+    probe: u32,
     pub(super) networks: Vec<Arc<str>>,
     /// It has announced itself, here or there.
     pub(super) announced: bool,
@@ -180,8 +185,9 @@ impl Hub {
 
     fn open_session(&mut self, conn: ConnId, peer: Spelled, origin: Origin) {
         let heard_at = self.awake();
-        let (pinged_at, networks, announced, repeated, stamp) = Default::default();
-        let session = Session { peer, origin, heard_at, pinged_at, networks, announced, repeated, stamp };
+        let (pinged_at, pings, probe, networks, announced, repeated, stamp) = Default::default();
+        let session =
+            Session { peer, origin, heard_at, pinged_at, pings, probe, networks, announced, repeated, stamp };
         self.counters.sessions_opened += 1;
         self.sessions.open.insert(conn, session);
         self.sessions.by_peer.insert(peer.id, conn);
@@ -212,16 +218,31 @@ impl Hub {
     pub(super) fn ask_session(&mut self, conn: ConnId) -> bool {
         let now = self.awake();
         let Some(session) = self.sessions.get_mut(conn) else { return false };
-        match session.pinged_at {
-            Some(pinged_at) if now.since(pinged_at) >= PROBE => return false,
-            Some(_) => {}
-            None => {
-                session.pinged_at = Some(now);
-                self.outputs.push_back(Output::Ping { conn });
+        if session.pinged_at.is_some_and(|pinged_at| now.since(pinged_at) >= PROBE) {
+            return false;
+        }
+        session.pinged_at.get_or_insert(now);
+        let (peer, pings) = (session.peer.id, session.pings);
+        if !self.is_probed(&peer) {
+            if let Some(session) = self.sessions.get_mut(conn) {
+                session.probe = pings + 1;
             }
+            self.ping(conn);
         }
         self.next_tick = self.next_tick.min(self.now.mono + super::TICK);
         true
+    }
+
+    /// Whether a peer's connection here is to answer, for the sake of a newer one.
+    fn is_probed(&self, peer: &Id) -> bool {
+        self.sessions.waiting.contains_key(peer) || self.claims.is_probing(peer)
+    }
+
+    pub(super) fn ping(&mut self, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.pings = session.pings.wrapping_add(1);
+            self.outputs.push_back(Output::Ping { conn, number: session.pings });
+        }
     }
 
     /// Ends a session in favour of a newer connection of the same peer.
@@ -237,15 +258,19 @@ impl Hub {
         let Some(session) = self.sessions.open.get_mut(&conn) else { return };
         session.heard_at = now;
         let peer = session.peer.id;
-        if !self.sessions.waiting.contains_key(&peer) && !self.claims.is_probing(&peer) {
+        let probed = self.sessions.waiting.contains_key(&peer) || self.claims.is_probing(&peer);
+        if !probed {
             session.pinged_at = None;
         }
     }
 
     /// A client answered a ping.
-    pub(super) fn session_answered(&mut self, conn: ConnId) {
+    pub(super) fn session_answered(&mut self, conn: ConnId, number: Option<u32>) {
         self.session_alive(conn);
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        if number.is_none_or(|number| number < session.probe) {
+            return;
+        }
         session.pinged_at = None;
         let peer = session.peer.id;
         if let Some(waiting) = self.sessions.waiting.remove(&peer) {

@@ -164,8 +164,8 @@ fn an_older_connection_that_answers_its_probe_stays() {
     let mut bench = Bench::new(Settings::default());
     bench.join(1, peer(1));
     let said = bench.connect(3, peer(1));
-    assert_eq!(said, [Output::Ping { conn: ConnId(1) }]);
-    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1) })), [(3, 1008)]);
+    assert_eq!(said, [Output::Ping { conn: ConnId(1), number: 1 }]);
+    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1), number: Some(1) })), [(3, 1008)]);
     assert_eq!(bench.hub.status(bench.now).local_peers, 1);
 }
 
@@ -221,8 +221,11 @@ fn silent_clients_are_pinged_and_then_dropped() {
     let mut bench = Bench::new(settings);
     bench.join(1, peer(1));
     let said = bench.wait(Duration::from_secs(12));
-    assert!(said.contains(&Output::Ping { conn: ConnId(1) }) && closes(&said).is_empty(), "{said:?}");
-    bench.tell(Input::Pong { conn: ConnId(1) });
+    assert!(
+        said.contains(&Output::Ping { conn: ConnId(1), number: 1 }) && closes(&said).is_empty(),
+        "{said:?}"
+    );
+    bench.tell(Input::Pong { conn: ConnId(1), number: Some(1) });
     assert!(closes(&bench.wait(Duration::from_secs(15))).is_empty());
     assert_eq!(closes(&bench.wait(Duration::from_secs(15))), [(1, 1008)]);
 }

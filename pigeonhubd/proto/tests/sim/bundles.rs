@@ -95,7 +95,7 @@ impl World {
             }
             // What comes before the end of a connection is given while it is still there.
             Input::Signals { .. } | Input::Alive { .. } | Input::Closed { .. } => return None,
-            Input::Text { conn, .. } | Input::Binary { conn, .. } | Input::Pong { conn } => *conn,
+            Input::Text { conn, .. } | Input::Binary { conn, .. } | Input::Pong { conn, .. } => *conn,
             // Of no session.
             _ => ConnId(0),
         };

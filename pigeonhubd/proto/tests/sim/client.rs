@@ -361,9 +361,9 @@ impl World {
                 self.clients[client].backoff = SEC;
                 self.client_reads(session, &text);
             }
-            Message::Ping if open => {
+            Message::Ping(number) if open => {
                 if let Some(pipe) = pipe {
-                    self.push(pipe, 1, Message::Pong);
+                    self.push(pipe, 1, Message::Pong(number));
                 }
             }
             Message::Binary(_) => self.fail(format!("client {client} was sent a binary message")),

@@ -262,7 +262,7 @@ impl World {
                 self.send(number, conn, Message::Binary(bytes));
             }
             Output::Charge { .. } => {}
-            Output::Ping { conn } => self.send(number, conn, Message::Ping),
+            Output::Ping { conn, number: ping } => self.send(number, conn, Message::Ping(ping)),
             Output::Read { conn } => self.read(number, conn),
             Output::Close { conn, code, reason } => self.close(number, conn, code, reason),
             Output::Dial { conn, url } => self.dial(number, conn, &url),

@@ -31,8 +31,8 @@ impl Party {
 pub(crate) enum Message {
     Text(String),
     Binary(Bytes),
-    Ping,
-    Pong,
+    Ping(u32),
+    Pong(u32),
     Close { code: u16, reason: String },
 }
 
@@ -180,9 +180,9 @@ impl World {
         match message {
             Message::Text(text) => self.feed(number, Input::Text { conn, text: &text }),
             Message::Binary(bytes) => self.feed(number, Input::Binary { conn, bytes: &bytes }),
-            Message::Ping if state == State::Open => self.push(pipe, 1 - side, Message::Pong),
-            Message::Ping => {}
-            Message::Pong => self.feed(number, Input::Pong { conn }),
+            Message::Ping(ping) if state == State::Open => self.push(pipe, 1 - side, Message::Pong(ping)),
+            Message::Ping(_) => {}
+            Message::Pong(ping) => self.feed(number, Input::Pong { conn, number: Some(ping) }),
             Message::Close { code, reason } if state == State::Open => {
                 self.gone(pipe, side, ClosedBy::Remote { code, reason });
             }

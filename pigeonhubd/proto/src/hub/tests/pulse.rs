@@ -19,9 +19,9 @@ impl Bench {
             let said = self.tell(Input::Timer);
             closed.extend(closes(&said));
             for output in said {
-                if let Output::Ping { conn } = output {
+                if let Output::Ping { conn, number } = output {
                     pings.entry(conn).or_insert_with(Vec::new).push(self.now.mono);
-                    self.tell(Input::Pong { conn });
+                    self.tell(Input::Pong { conn, number: Some(number) });
                 }
             }
         }
@@ -83,7 +83,7 @@ fn whatever_the_settings_a_client_is_pinged_and_may_answer_before_it_is_dropped(
             while bench.now.mono.since(before) < peer_timeout + LONGEST {
                 for output in bench.wait(Duration::from_millis(50)) {
                     match output {
-                        Output::Ping { conn } => {
+                        Output::Ping { conn, .. } => {
                             pinged.entry(conn).or_insert(bench.now.mono);
                         }
                         Output::Close { conn, .. } => {
@@ -130,7 +130,22 @@ fn a_hub_that_stood_still_waits_for_the_answer_to_a_probe() {
     bench.connect(3, peer(1));
     bench.now.mono = bench.now.mono + Duration::from_secs(400);
     assert_eq!(closes(&bench.tell(Input::Timer)), []);
-    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1) })), [(3, 1008)]);
+    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1), number: Some(1) })), [(3, 1008)]);
+}
+
+/// It was sent before the client closed that connection, and comes in behind a pause of the hub.
+#[test]
+fn the_answer_to_an_earlier_ping_is_none_to_a_probe() {
+    let mut bench = Bench::new(lone(Settings::default()));
+    bench.join(1, peer(1));
+    let pinged = |said: &[Output], ping| said.contains(&Output::Ping { conn: ConnId(1), number: ping });
+    let turns = (0..2_500).take_while(|_| !pinged(&bench.wait(Duration::from_millis(10)), 1)).count();
+    assert!(turns < 2_400, "each client is pinged now and then");
+    assert!(pinged(&bench.connect(3, peer(1)), 2));
+    for number in [Some(1), None] {
+        assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1), number })), []);
+    }
+    assert_eq!(closes(&bench.tell(Input::Pong { conn: ConnId(1), number: Some(2) })), [(3, 1008)]);
 }
 
 /// A connection that waited for it would be there for ever, and end whoever has its id by then.

@@ -132,7 +132,7 @@ fn a_hub_is_told_whether_the_older_connection_answers() {
         pair.take(Input::Text { conn: OLDER, text: r#"{"type":"ping","data":{}}"# });
         if answers {
             later(&mut pair, 900);
-            pair.take(Input::Pong { conn: OLDER });
+            pair.take(Input::Pong { conn: OLDER, number: Some(1) });
         } else {
             later(&mut pair, 1000);
         }
@@ -153,7 +153,7 @@ fn of_two_announcements_the_older_one_whose_client_answers_stays() {
     let stamp = pair.bench.hub.directory.own_claim(NETWORK, &OURS).expect("it is here").stamp + 1;
     claim(&mut pair, stamp);
     assert_eq!(home(&pair, &OURS), Some(Home::Hub(record().hub())));
-    pair.take(Input::Pong { conn: OLDER });
+    pair.take(Input::Pong { conn: OLDER, number: Some(1) });
     let keeps = format!("Keeps {{ network: \"global\", peer: {OURS:?}, stamp: {stamp} }}");
     assert_eq!(pair.heard(), [keeps]);
     let gone = PresenceChange::Gone { peer: OURS, network: NETWORK.into() };
@@ -170,7 +170,7 @@ fn a_hub_that_does_not_yield_keeps_the_peer_and_so_does_one_whose_rival_does_not
         let stamp = pair.bench.hub.directory.own_claim(NETWORK, &OURS).expect("it is here").stamp + 1;
         claim(&mut pair, stamp);
         if answers {
-            pair.take(Input::Pong { conn: OLDER });
+            pair.take(Input::Pong { conn: OLDER, number: Some(1) });
             pair.heard();
             pair.acknowledge();
             later(&mut pair, 2900);
