@@ -49,8 +49,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How old a connection is whose next answer says that it is the last.
 pub const MAX_AGE: Duration = Duration::from_secs(600);
 
-/// How long the answers that are under way may take when the hub stops.
-const LEAVE: Duration = Duration::from_secs(1);
+/// How long requests and answers that are under way may take when the hub stops.
+pub(crate) const LEAVE: Duration = Duration::from_secs(1);
 
 /// What the pages say and how WebSockets are treated.
 #[derive(Debug)]
@@ -215,19 +215,18 @@ where
                 return None;
             }
             () = handshake.stopping(), if leaving.is_none() => {
-                if !asked.0.load(Ordering::Relaxed) {
-                    return None;
-                }
-                // What was asked is answered; a connection that waits for the next request ends.
+                // Who just came is heard; what was asked is answered; who waits for the next request is not.
                 leaving = Some(Instant::now() + LEAVE);
-                Pin::new(&mut connection).graceful_shutdown();
+                if asked.0.load(Ordering::Relaxed) {
+                    Pin::new(&mut connection).graceful_shutdown();
+                }
             }
         }
     };
     let answered = asked.0.load(Ordering::Relaxed);
     // However it went: what was to be answered was answered.
     let slow = over.is_err() || over.is_ok_and(|over| over.is_err_and(|error| error.is_timeout()));
-    if slow && !answered {
+    if slow && !answered && leaving.is_none() {
         refusals.slow.one();
     }
     let parts = connection.into_parts();

@@ -12,11 +12,11 @@ use pigeonhub_proto::io::Request;
 use rustls::ServerConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{Body, HEADER_TIMEOUT, Site, text};
+use super::{Body, HEADER_TIMEOUT, LEAVE, Site, text};
 use crate::admission::{Caller, Denied};
 use crate::handshake;
 use crate::listener::Handshake;
@@ -45,7 +45,10 @@ pub(super) async fn secure(
             refusals.crowded.one();
             return None;
         }
-        () = handshake.stopping() => return None,
+        () = async {
+            handshake.stopping().await;
+            sleep(LEAVE).await;
+        } => return None,
     };
     match opened {
         Err(_) => refusals.slow.one(),
