@@ -37,7 +37,7 @@ fn every_mistake_is_told_with_its_place() {
     let layers = Layers { shared: vec![dir.0.join("a.toml"), dir.0.join("b.toml")], ports: Vec::new() };
     assert_eq!(
         told(&dir, &layers),
-        "DIR/a.toml:2:1: listen.prot: unknown key; did you mean listen.port?\n    prot = 1\n    ^^^^\n\
+        "DIR/a.toml:2:1: listen.prot: unknown key; did you mean listen.port?\n    prot = …\n    ^^^^\n\
          DIR/a.toml:3:19: listen.max_connections = 0: out of range: 1 to 1000000\n    max_connections = 0\n                      ^\n\
          DIR/a.toml:5:13: mesh.min_peers = 3: more than mesh.max_peers = 2 (DIR/b.toml:2:13); \
          should be 1 to 2, or max_peers larger\n    min_peers = 3\n                ^\n"

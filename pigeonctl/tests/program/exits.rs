@@ -152,7 +152,7 @@ fn a_rejected_configuration_is_6() {
     let (code, out, err) = run(&dir, &["check", file]);
     assert_eq!((code, err.as_str()), (6, "pigeonctl: 1 mistake in 1 file\n"));
     assert!(out.ends_with(
-        "a.toml:2:1: listen.prot: unknown key; did you mean listen.port?\n    prot = 1\n    ^^^^\n"
+        "a.toml:2:1: listen.prot: unknown key; did you mean listen.port?\n    prot = …\n    ^^^^\n"
     ));
     let (_, out, _) = run(&dir, &["check", file, "--json"]);
     let mistake: serde_json::Value = serde_json::from_str(&out).expect("one object");
